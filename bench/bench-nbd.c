@@ -1,0 +1,332 @@
+/* nbdkit-zram-plugin: SPDX-License-Identifier: BSD-3-Clause */
+
+/* A client that keeps an NBD server busy, and says how long it took.
+ *
+ *   bench-nbd SOCKET CORPUS PAGES fill
+ *       write a page of the corpus to each page of the disk, and check
+ *       some of them
+ *   bench-nbd SOCKET CORPUS PAGES read|write REQUESTS SEED
+ *       as many requests of 4096 bytes at random places
+ *   bench-nbd --version
+ *       print the version of libnbd
+ *
+ * There are two connections with 16 requests in flight on each, so up
+ * to 32 in all.  A request that completes is replaced at once.  Contents
+ * come from the corpus, since what a page costs depends on what is in
+ * it.  The number of requests is fixed, and not the time, so that all
+ * servers do the same work.
+ *
+ * It shares the machine with the server, so it must cost little: one
+ * thread polls both sockets, and every number that it needs by chance
+ * was drawn before the clock started.
+ *
+ * Latency is from the call that issues a request to the call that
+ * learns of its completion.  With 32 in flight it is mostly queueing.
+ */
+
+#include <config.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <stdint.h>
+#include <inttypes.h>
+#include <string.h>
+#include <errno.h>
+#include <poll.h>
+#include <err.h>
+
+#include <libnbd.h>
+
+#include "bench.h"
+
+#define NR_CONNECTIONS 2
+#define QUEUE_DEPTH 16
+#define NR_CHECKED 1000
+
+enum operation { OP_READ, OP_WRITE };
+
+struct connection;
+
+/* A request that may be in flight. */
+struct request {
+  struct connection *connection;
+  uint64_t start;
+  uint8_t page[BENCH_PAGE];
+};
+
+struct connection {
+  struct run *run;
+  struct nbd_handle *nbd;
+  struct request requests[QUEUE_DEPTH];
+  /* Those not in flight. */
+  struct request *idle[QUEUE_DEPTH];
+  unsigned nr_idle;
+};
+
+struct run {
+  const struct corpus *corpus;
+  enum operation operation;
+  size_t nr_requests;           /* to make */
+  size_t issued, completed;
+  uint32_t *page;               /* where on the disk, for each request */
+  uint32_t *contents;           /* what to write there */
+  double *latency;              /* in microseconds, as they complete */
+  struct connection connections[NR_CONNECTIONS];
+};
+
+static void
+die_nbd (const char *what)
+{
+  errx (EXIT_FAILURE, "%s: %s", what, nbd_get_error ());
+}
+
+/* libnbd calls this when the server has answered.  It may not make
+ * requests here, so it only notes what happened.
+ */
+static int
+completed (void *rp, int *error)
+{
+  struct request *request = rp;
+  struct connection *connection = request->connection;
+  struct run *run = connection->run;
+
+  if (*error)
+    errx (EXIT_FAILURE, "request failed: %s", strerror (*error));
+  run->latency[run->completed++] = (now_ns () - request->start) / 1000.0;
+  connection->idle[connection->nr_idle++] = request;
+  return 1;                     /* nothing more to ask about it */
+}
+
+static void
+issue (struct connection *connection)
+{
+  struct run *run = connection->run;
+  struct request *request = connection->idle[--connection->nr_idle];
+  size_t i = run->issued++;
+  uint64_t offset = (uint64_t) run->page[i] * BENCH_PAGE;
+  nbd_completion_callback callback = {
+    .callback = completed, .user_data = request,
+  };
+  int64_t cookie;
+
+  request->start = now_ns ();
+  if (run->operation == OP_WRITE)
+    cookie = nbd_aio_pwrite (connection->nbd,
+                             corpus_page (run->corpus, run->contents[i]),
+                             BENCH_PAGE, offset, callback, 0);
+  else
+    cookie = nbd_aio_pread (connection->nbd, request->page,
+                            BENCH_PAGE, offset, callback, 0);
+  if (cookie == -1)
+    die_nbd ("nbd_aio_pread/pwrite");
+}
+
+static void
+refill (struct run *run)
+{
+  for (unsigned c = 0; c < NR_CONNECTIONS; ++c)
+    while (run->connections[c].nr_idle > 0 &&
+           run->issued < run->nr_requests)
+      issue (&run->connections[c]);
+}
+
+/* Tell libnbd what has become possible on a socket. */
+static void
+notify (struct connection *connection, short events)
+{
+  unsigned direction = nbd_aio_get_direction (connection->nbd);
+  int r = 0;
+
+  if ((events & (POLLIN|POLLHUP)) &&
+      (direction & LIBNBD_AIO_DIRECTION_READ))
+    r = nbd_aio_notify_read (connection->nbd);
+  else if ((events & POLLOUT) && (direction & LIBNBD_AIO_DIRECTION_WRITE))
+    r = nbd_aio_notify_write (connection->nbd);
+  else if (events & (POLLERR|POLLNVAL))
+    errx (EXIT_FAILURE, "the server closed the connection");
+  if (r == -1)
+    die_nbd ("nbd_aio_notify");
+}
+
+static void
+wait_events (struct run *run)
+{
+  struct pollfd fds[NR_CONNECTIONS];
+
+  for (unsigned c = 0; c < NR_CONNECTIONS; ++c) {
+    struct nbd_handle *nbd = run->connections[c].nbd;
+    unsigned direction = nbd_aio_get_direction (nbd);
+
+    fds[c].fd = nbd_aio_get_fd (nbd);
+    fds[c].events = 0;
+    if (direction & LIBNBD_AIO_DIRECTION_READ)
+      fds[c].events |= POLLIN;
+    if (direction & LIBNBD_AIO_DIRECTION_WRITE)
+      fds[c].events |= POLLOUT;
+  }
+  if (poll (fds, NR_CONNECTIONS, -1) == -1 && errno != EINTR)
+    err (EXIT_FAILURE, "poll");
+  for (unsigned c = 0; c < NR_CONNECTIONS; ++c)
+    if (fds[c].revents)
+      notify (&run->connections[c], fds[c].revents);
+}
+
+/* Make all requests.  Returns nanoseconds. */
+static uint64_t
+run_requests (struct run *run)
+{
+  uint64_t start = now_ns ();
+
+  refill (run);
+  while (run->completed < run->nr_requests) {
+    wait_events (run);
+    refill (run);
+  }
+  return now_ns () - start;
+}
+
+/* ---- Around it ----------------------------------------------------- */
+
+static void
+connect_all (struct run *run, const char *socket)
+{
+  for (unsigned c = 0; c < NR_CONNECTIONS; ++c) {
+    struct connection *connection = &run->connections[c];
+    int64_t size;
+
+    connection->run = run;
+    connection->nbd = nbd_create ();
+    if (!connection->nbd)
+      die_nbd ("nbd_create");
+    if (nbd_connect_unix (connection->nbd, socket) == -1)
+      die_nbd (socket);
+    size = nbd_get_size (connection->nbd);
+    if (size < (int64_t) (run->corpus->nr_pages * BENCH_PAGE))
+      errx (EXIT_FAILURE, "the disk is too small (%" PRIi64 " bytes)", size);
+    for (unsigned i = 0; i < QUEUE_DEPTH; ++i) {
+      connection->requests[i].connection = connection;
+      connection->idle[connection->nr_idle++] = &connection->requests[i];
+    }
+  }
+}
+
+static void
+disconnect_all (struct run *run)
+{
+  for (unsigned c = 0; c < NR_CONNECTIONS; ++c) {
+    nbd_shutdown (run->connections[c].nbd, 0);
+    nbd_close (run->connections[c].nbd);
+  }
+}
+
+static void
+allocate (struct run *run, size_t nr_requests)
+{
+  run->nr_requests = nr_requests;
+  run->page = calloc (nr_requests, sizeof *run->page);
+  run->contents = calloc (nr_requests, sizeof *run->contents);
+  run->latency = calloc (nr_requests, sizeof *run->latency);
+  if (!run->page || !run->contents || !run->latency)
+    err (EXIT_FAILURE, "calloc");
+}
+
+static void
+release (struct run *run)
+{
+  free (run->page);
+  free (run->contents);
+  free (run->latency);
+}
+
+static void
+check (struct run *run)
+{
+  static uint8_t page[BENCH_PAGE];
+  uint64_t state = 1;
+
+  for (unsigned i = 0; i < NR_CHECKED; ++i) {
+    size_t n = random_next (&state) % run->corpus->nr_pages;
+
+    if (nbd_pread (run->connections[i % NR_CONNECTIONS].nbd, page,
+                   BENCH_PAGE, (uint64_t) n * BENCH_PAGE, 0) == -1)
+      die_nbd ("nbd_pread");
+    if (memcmp (page, corpus_page (run->corpus, n), BENCH_PAGE) != 0)
+      errx (EXIT_FAILURE, "page %zu: wrong contents", n);
+  }
+}
+
+static void
+fill (struct run *run)
+{
+  allocate (run, run->corpus->nr_pages);
+  run->operation = OP_WRITE;
+  for (size_t i = 0; i < run->nr_requests; ++i)
+    run->page[i] = run->contents[i] = i;
+  run_requests (run);
+  check (run);
+}
+
+static void
+measure (struct run *run, enum operation operation, size_t nr_requests,
+         uint64_t seed)
+{
+  uint64_t ns, state = seed;
+
+  allocate (run, nr_requests);
+  run->operation = operation;
+  for (size_t i = 0; i < nr_requests; ++i) {
+    run->page[i] = random_next (&state) % run->corpus->nr_pages;
+    run->contents[i] = random_next (&state) % run->corpus->nr_pages;
+  }
+  ns = run_requests (run);
+  median (run->latency, nr_requests);   /* sorts them */
+  printf ("nbd requests=%zu seconds=%.6f per_second=%.1f p50_us=%.1f "
+          "p99_us=%.1f\n", nr_requests, ns / 1e9, nr_requests * 1e9 / ns,
+          run->latency[nr_requests / 2],
+          run->latency[nr_requests - 1 - nr_requests / 100]);
+}
+
+static void
+usage (void)
+{
+  fprintf (stderr,
+           "usage: bench-nbd SOCKET CORPUS PAGES fill\n"
+           "       bench-nbd SOCKET CORPUS PAGES read|write REQUESTS SEED\n"
+           "       bench-nbd --version\n");
+  exit (EXIT_FAILURE);
+}
+
+int
+main (int argc, char *argv[])
+{
+  static struct run run;
+  struct corpus corpus;
+
+  if (argc == 2 && strcmp (argv[1], "--version") == 0) {
+    struct nbd_handle *nbd = nbd_create ();
+
+    if (!nbd)
+      die_nbd ("nbd_create");
+    puts (nbd_get_version (nbd));
+    nbd_close (nbd);
+    return EXIT_SUCCESS;
+  }
+  if (argc != 5 && argc != 7)
+    usage ();
+  corpus = corpus_map (argv[2], parse_count ("PAGES", argv[3]));
+  run.corpus = &corpus;
+  connect_all (&run, argv[1]);
+  if (argc == 5 && strcmp (argv[4], "fill") == 0)
+    fill (&run);
+  else if (argc == 7 && strcmp (argv[4], "read") == 0)
+    measure (&run, OP_READ, parse_count ("REQUESTS", argv[5]),
+             parse_count ("SEED", argv[6]));
+  else if (argc == 7 && strcmp (argv[4], "write") == 0)
+    measure (&run, OP_WRITE, parse_count ("REQUESTS", argv[5]),
+             parse_count ("SEED", argv[6]));
+  else
+    usage ();
+  disconnect_all (&run);
+  release (&run);
+  return EXIT_SUCCESS;
+}

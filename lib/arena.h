@@ -1,0 +1,92 @@
+/* nbdkit-zram-plugin: SPDX-License-Identifier: BSD-3-Clause */
+
+/* The arena: a range of address space that is handed out in runs of
+ * 4 KiB units, and the record of which of them hold memory.
+ */
+
+#ifndef ARENA_H
+#define ARENA_H
+
+#include <pthread.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "limit.h"
+
+#define ARENA_UNIT 4096
+
+/* A chunk is 64 KiB.  No run crosses from one chunk into the next. */
+#define ARENA_CHUNK_UNITS 16
+
+struct arena_chunk;
+
+struct arena {
+  pthread_mutex_t lock;         /* covers all that is below it */
+  struct limit *limit;
+  unsigned char *base;
+  uint64_t size;                /* bytes of address space */
+  size_t record_size;           /* bytes charged per chunk for records */
+
+  struct arena_chunk *chunks;
+  uint32_t nr_chunks;
+  uint32_t made;                /* chunks below this have been used */
+  uint32_t cursor;              /* where arena_release goes on */
+
+  /* Chunks by the length of their longest free run; heads of lists, and
+   * a bit for each list that is not empty.  Full chunks are on none.
+   */
+  uint32_t bins[ARENA_CHUNK_UNITS + 1];
+  uint32_t bin_map;
+
+  uint64_t used;                /* units handed out */
+  uint64_t used_max;
+  uint64_t resident;            /* units that hold memory, used or not */
+};
+
+/* Reserve up to SIZE bytes of address space (a multiple of the chunk;
+ * less is taken where the system refuses so much).  RECORD_SIZE is what
+ * the caller keeps for each chunk in a mapping of its own: it is charged
+ * along with the arena's own records.  -1 and errno on failure.
+ */
+int arena_init (struct arena *, struct limit *, uint64_t size,
+                size_t record_size);
+void arena_destroy (struct arena *);
+
+/* Take a run of UNITS (1 to 16) contiguous units.  Returns the number of
+ * the first one, or 0 and errno: ENOSPC if the limit is reached, ENOMEM
+ * if the address space is used up.  The contents are undefined.
+ */
+uint32_t arena_alloc (struct arena *, unsigned units);
+
+/* Give back a run, or any part of one.  Its memory stays resident until
+ * arena_release takes it.
+ */
+void arena_free (struct arena *, uint32_t unit, unsigned units);
+
+/* Return the memory of free units to the system until at most KEEP
+ * bytes of it are left.  Returns the number of bytes returned.
+ */
+uint64_t arena_release (struct arena *, uint64_t keep);
+
+/* Bytes handed out, the most that ever were, and bytes resident. */
+uint64_t arena_used (struct arena *);
+uint64_t arena_used_max (struct arena *);
+uint64_t arena_resident (struct arena *);
+
+/* The number of units below which all that were ever used lie. */
+uint32_t arena_end (struct arena *);
+
+/* Whether a unit has been handed out.  For the validator. */
+bool arena_is_used (struct arena *, uint32_t unit);
+
+/* The validator: lines to REPORT, the number of faults returned. */
+unsigned arena_check (struct arena *, const char *name, FILE *report);
+
+static inline void *
+arena_pointer (const struct arena *arena, uint64_t offset)
+{
+  return arena->base + offset;
+}
+
+#endif /* ARENA_H */

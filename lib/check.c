@@ -1,0 +1,170 @@
+/* nbdkit-zram-plugin: SPDX-License-Identifier: BSD-3-Clause */
+
+/* The validator: walks everything from both ends.
+ *
+ * From the pool: each object's owner is a slot that names that object.
+ * From the slots: each store's counters are what its slots add up to,
+ * and the slots that name objects are as many as there are objects.
+ * Together: every object is named by exactly one slot, and every slot
+ * that says RAM names an object.
+ *
+ * And the memory that is counted as resident is the sum of what the
+ * parts hold.
+ */
+
+#include <config.h>
+
+#include <inttypes.h>
+#include <stdarg.h>
+
+#include "memory.h"
+#include "store.h"
+
+struct check {
+  struct zram_memory *memory;
+  FILE *report;
+  unsigned faults;
+  uint64_t nr_objects;          /* that the pool has */
+  uint64_t nr_named;            /* that slots name */
+  uint64_t nr_table_pages;
+};
+
+/* What the slots of a store add up to. */
+struct sums {
+  uint64_t pages, object_bytes, same, huge;
+};
+
+static void __attribute__ ((format (printf, 2, 3)))
+fault (struct check *check, const char *fs, ...)
+{
+  va_list args;
+
+  check->faults++;
+  va_start (args, fs);
+  vfprintf (check->report, fs, args);
+  va_end (args);
+  fputc ('\n', check->report);
+}
+
+static void
+expect (struct check *check, const char *what, uint64_t counted,
+        uint64_t counter)
+{
+  if (counted != counter)
+    fault (check, "%s: counted %" PRIu64 ", the counter says %" PRIu64,
+           what, counted, counter);
+}
+
+/* pool_check calls this for each object. */
+static unsigned
+check_object (void *opaque, uint64_t offset, size_t room, uint32_t owner)
+{
+  struct check *check = opaque;
+  const struct zram_memory *memory = check->memory;
+  uint64_t word = *table_slot (&memory->table, owner);
+
+  check->nr_objects++;
+  if (word & (SLOT_LOCK | SLOT_WAITERS))
+    fault (check, "slot %" PRIu32 " is locked", owner);
+  else if (slot_state (word) != SLOT_RAM || slot_offset (word) != offset)
+    fault (check, "object at %" PRIx64 ": its owner %" PRIu32 " says %"
+           PRIx64, offset, owner, word);
+  else if (slot_size (word) > room)
+    fault (check, "object at %" PRIx64 ": size %u, room %zu",
+           offset, slot_size (word), room);
+  else if (!codecs_is_valid (memory->codecs, slot_codec (word)))
+    fault (check, "object at %" PRIx64 ": no codec %u",
+           offset, slot_codec (word));
+  else
+    return 0;
+  return 0;                     /* fault has counted it */
+}
+
+static void
+add_slot (struct check *check, uint64_t word, struct sums *sums)
+{
+  switch (slot_state (word)) {
+  case SLOT_EMPTY:
+    if (word)
+      fault (check, "empty slot says %" PRIx64, word);
+    return;
+  case SLOT_DEAD:
+    fault (check, "dead slot in a leaf that is in use");
+    return;
+  case SLOT_SAME:
+    sums->same++;
+    break;
+  case SLOT_RAM:
+    check->nr_named++;
+    if (slot_codec (word) == CODEC_PATTERN)
+      sums->same++;
+    else
+      sums->object_bytes += slot_size (word);
+    sums->huge += slot_codec (word) == CODEC_RAW;
+    break;
+  }
+  sums->pages++;
+}
+
+static void
+check_store (struct check *check, const struct zram_store *store)
+{
+  const struct stats *stats = &store->stats;
+  struct sums sums = { 0 };
+  uint64_t page, span, i;
+  slot *s;
+
+  for (page = 0; page < store->slots.nr_pages; page += span) {
+    s = slots_step (&store->slots, page, &span);
+    for (i = 0; s && i < span; i++)
+      add_slot (check, s[i], &sums);
+  }
+  check->nr_table_pages += slots_nr_table_pages (&store->slots);
+  expect (check, "pages", sums.pages, stats_read (stats, STATS_PAGES));
+  expect (check, "bytes of objects", sums.object_bytes,
+          stats_read (stats, STATS_OBJECT_BYTES));
+  expect (check, "same-filled pages", sums.same,
+          stats_read (stats, STATS_SAME));
+  expect (check, "huge pages", sums.huge, stats_read (stats, STATS_HUGE));
+}
+
+static uint64_t
+arena_charge (struct arena *arena)
+{
+  return arena_resident (arena) + (arena->made - 1) * arena->record_size;
+}
+
+static uint64_t
+resident (struct zram_memory *memory)
+{
+  const struct zram_store *store;
+  uint64_t sum = sizeof *memory + codecs_size (memory->codecs)
+    + memory->pool.allocator_size + arena_charge (&memory->pool.arena)
+    + arena_charge (&memory->table.arena);
+
+  for (store = memory->stores; store; store = store->next)
+    sum += sizeof *store;
+  return sum;
+}
+
+unsigned
+zram_memory_check (struct zram_memory *memory, FILE *report)
+{
+  struct check check = { .memory = memory, .report = report };
+  const struct zram_store *store;
+
+  check.faults += pool_check (&memory->pool, check_object, &check, report);
+  check.faults += arena_check (&memory->table.arena, "table", report);
+  for (store = memory->stores; store; store = store->next)
+    check_store (&check, store);
+  expect (&check, "objects that slots name", check.nr_named,
+          check.nr_objects);
+  expect (&check, "pages of slot tables",
+          check.nr_table_pages + table_nr_waiting (&memory->table),
+          arena_used (&memory->table.arena) / TABLE_PAGE_SIZE);
+  expect (&check, "resident", resident (memory),
+          limit_resident (&memory->limit));
+  if (memory->limit.max && limit_resident (&memory->limit) > memory->limit.max)
+    fault (&check, "resident exceeds the limit");
+  return check.faults;
+}

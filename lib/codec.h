@@ -1,0 +1,78 @@
+/* nbdkit-zram-plugin: SPDX-License-Identifier: BSD-3-Clause */
+
+/* Codecs: how a page becomes an object and comes back.
+ *
+ * A slot names its object's codec by an index into a table.  Two are
+ * always there; the others are added as stores are opened, and an index
+ * keeps its meaning for as long as the table lives.
+ */
+
+#ifndef CODEC_H
+#define CODEC_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "zram.h"
+
+enum {
+  CODEC_RAW,                    /* the page itself, 4096 bytes */
+  CODEC_PATTERN,                /* a 64-bit word that the page repeats */
+  CODEC_FIRST,                  /* the first one that is added */
+};
+
+struct codecs;
+
+/* What a thread needs to compress or decompress: working memory of the
+ * libraries and two buffers.  Belongs to one thread at a time.
+ */
+struct codec_context {
+  unsigned char page[ZRAM_PAGE_SIZE];   /* the user's, to assemble a page */
+  unsigned char object[ZRAM_PAGE_SIZE]; /* the user's, to compress into */
+};
+
+/* Make a table with NR_CONTEXTS contexts.  NULL and errno on failure. */
+struct codecs *codecs_create (unsigned nr_contexts);
+void codecs_destroy (struct codecs *);
+
+/* The index of a codec, which is added if it is new, and the contexts
+ * prepared for it.  Not while I/O is going on.  -1 and errno: EINVAL if
+ * the level does not exist, ENOMEM, ENOSPC if the table is full.
+ */
+int codecs_add (struct codecs *, const struct zram_codec *);
+
+/* Memory that the contexts take, in bytes. */
+uint64_t codecs_size (const struct codecs *);
+
+/* What that will be with NR_CONTEXTS contexts and this one codec. */
+uint64_t codecs_size_with (unsigned nr_contexts, const struct zram_codec *);
+
+/* Take a context, waiting for one if all are taken, and put it back.
+ * Take it before a slot is locked, never after.
+ */
+struct codec_context *codecs_get (struct codecs *);
+void codecs_put (struct codec_context *);
+
+/* Compress a page to at most CAPACITY bytes at DST.  Returns the size,
+ * or 0 if it does not fit.
+ */
+size_t codecs_compress (struct codecs *, struct codec_context *,
+                        unsigned codec, const void *page,
+                        void *dst, size_t capacity);
+
+/* Whether decompressing needs a context. */
+bool codecs_needs_context (const struct codecs *, unsigned codec);
+
+/* Decompress an object.  The context may be NULL where none is needed.
+ * False if the object is not what CODEC makes of a page; the contents of
+ * PAGE are undefined then.
+ */
+bool codecs_decompress (struct codecs *, struct codec_context *,
+                        unsigned codec, const void *object, size_t size,
+                        void *page);
+
+/* Whether the table has such an index. */
+bool codecs_is_valid (const struct codecs *, unsigned codec);
+
+#endif /* CODEC_H */

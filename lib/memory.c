@@ -1,0 +1,244 @@
+/* nbdkit-zram-plugin: SPDX-License-Identifier: BSD-3-Clause */
+
+/* What stores share: puts the parts together, and says what is done in
+ * the background and what at the limit.
+ *
+ * Free memory that is still resident makes the next writes cheap, so
+ * some of it is kept; the rest goes back to the system in the
+ * background.  At the limit all of it goes, and then the pool is
+ * compacted by the writer itself: a write fails only if that frees
+ * nothing.
+ */
+
+#include <config.h>
+
+#include <errno.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "memory.h"
+#include "store.h"
+
+/* Free resident memory that is kept for the next writes: for objects,
+ * and for slot tables.
+ */
+#define KEEP_POOL (1024 * 1024)
+#define KEEP_TABLE (64 * 1024)
+
+/* More contexts than this are of no use however many processors. */
+#define CONTEXTS_MAX 128
+
+/* Room above what an empty store takes, to call a limit usable. */
+#define ROOM_MIN (512 * 1024)
+
+/* The background thread may compact for so long in a tick of 100 ms. */
+#define COMPACT_NS 20000000
+#define COMPACT_PORTION 256     /* objects, between two looks at the clock */
+
+/* A writer at the limit moves at most so many objects before it tries
+ * again.
+ */
+#define RECLAIM_PORTION 4096
+
+/* ---- Background work ----------------------------------------------- */
+
+static uint64_t
+now_ns (void)
+{
+  struct timespec t;
+
+  clock_gettime (CLOCK_MONOTONIC, &t);
+  return t.tv_sec * UINT64_C (1000000000) + t.tv_nsec;
+}
+
+static bool
+compact_for (struct zram_memory *memory, uint64_t ns)
+{
+  uint64_t end = now_ns () + ns;
+  unsigned budget;
+  bool done = false, more;
+
+  do {
+    budget = COMPACT_PORTION;
+    more = pool_compact (&memory->pool, &budget, true);
+    done |= more;
+  } while (more && now_ns () < end);
+  return done;
+}
+
+static bool
+tick (void *opaque)
+{
+  struct zram_memory *memory = opaque;
+  bool more = table_poll (&memory->table);
+
+  more |= compact_for (memory, COMPACT_NS);
+  more |= arena_release (&memory->pool.arena, KEEP_POOL) > 0;
+  more |= arena_release (&memory->table.arena, KEEP_TABLE) > 0;
+  return more;
+}
+
+void
+zram_memory_settle (struct zram_memory *memory)
+{
+  unsigned rounds = 1000;       /* I/O that goes on may make ever more */
+
+  while (rounds-- && tick (memory))
+    ;
+}
+
+bool
+memory_reclaim (struct zram_memory *memory)
+{
+  unsigned budget = RECLAIM_PORTION;
+  bool compacted;
+  uint64_t released;
+
+  table_poll (&memory->table);
+  released = arena_release (&memory->pool.arena, 0)
+    + arena_release (&memory->table.arena, 0);
+  if (released)
+    return true;
+  compacted = pool_compact (&memory->pool, &budget, false);
+  released = arena_release (&memory->pool.arena, 0);
+  return compacted || released;
+}
+
+int
+zram_memory_start (struct zram_memory *memory)
+{
+  return worker_start (&memory->worker);
+}
+
+void
+zram_memory_stop (struct zram_memory *memory)
+{
+  worker_stop (&memory->worker);
+}
+
+/* ---- Life ---------------------------------------------------------- */
+
+static unsigned
+nr_contexts (const struct zram_memory_config *config)
+{
+  long processors = sysconf (_SC_NPROCESSORS_ONLN);
+
+  if (config->contexts)
+    return config->contexts;
+  if (processors < 1)
+    processors = 1;
+  return processors < CONTEXTS_MAX / 2 ? 2 * processors : CONTEXTS_MAX;
+}
+
+bool
+memory_charge_codecs (struct zram_memory *memory)
+{
+  uint64_t size = codecs_size (memory->codecs);
+
+  if (!limit_charge (&memory->limit, size - memory->codecs_charged))
+    return false;
+  memory->codecs_charged = size;
+  return true;
+}
+
+static int
+make_parts (struct zram_memory *memory,
+            const struct zram_memory_config *config)
+{
+  uint64_t arena_size = config->arena_size ? : SLOT_OFFSET_MAX;
+
+  if (!limit_charge (&memory->limit, sizeof *memory)) {
+    errno = ENOSPC;
+    return -1;
+  }
+  if (table_init (&memory->table, &memory->limit) == -1
+      || pool_init (&memory->pool, &memory->table, &memory->limit,
+                    config->allocator, arena_size) == -1)
+    return -1;
+  memory->codecs = codecs_create (nr_contexts (config));
+  if (memory->codecs == NULL)
+    return -1;
+  if (!memory_charge_codecs (memory)) {
+    errno = ENOSPC;
+    return -1;
+  }
+  return 0;
+}
+
+struct zram_memory *
+zram_memory_create (const struct zram_memory_config *config)
+{
+  struct zram_memory *memory;
+
+  if (config->arena_size > SLOT_OFFSET_MAX
+      || (unsigned) config->allocator >= ZRAM_NR_ALLOCATORS) {
+    errno = EINVAL;
+    return NULL;
+  }
+  memory = aligned_alloc (_Alignof (struct zram_memory), sizeof *memory);
+  if (memory == NULL)
+    return NULL;
+  *memory = (struct zram_memory) { .limit.max = config->mem_limit };
+  pthread_mutex_init (&memory->lock, NULL);
+  worker_init (&memory->worker, tick, memory);
+  if (make_parts (memory, config) == -1) {
+    int err = errno;
+
+    zram_memory_destroy (memory);
+    errno = err;
+    return NULL;
+  }
+  return memory;
+}
+
+void
+zram_memory_destroy (struct zram_memory *memory)
+{
+  if (memory == NULL)
+    return;
+  worker_stop (&memory->worker);
+  worker_destroy (&memory->worker);
+  codecs_destroy (memory->codecs);
+  pool_destroy (&memory->pool);
+  table_destroy (&memory->table);
+  pthread_mutex_destroy (&memory->lock);
+  free (memory);
+}
+
+/* Measured on one that has no limit. */
+uint64_t
+zram_memory_minimum (const struct zram_memory_config *config,
+                     const struct zram_codec *codec)
+{
+  struct zram_memory_config unlimited = *config;
+  struct zram_memory *memory;
+  struct zram_store *store;
+  uint64_t size = 0;
+
+  unlimited.mem_limit = 0;
+  unlimited.contexts = 1;
+  memory = zram_memory_create (&unlimited);
+  store = memory ? zram_open (memory, 1, codec) : NULL;
+  if (store)
+    size = limit_resident (&memory->limit)
+      + codecs_size_with (nr_contexts (config), codec)
+      + ROOM_MIN;
+  zram_close (store);
+  zram_memory_destroy (memory);
+  return size;
+}
+
+void
+zram_memory_stats (struct zram_memory *memory,
+                   struct zram_memory_stats *stats)
+{
+  *stats = (struct zram_memory_stats) {
+    .mem_used_total = pool_used (&memory->pool),
+    .mem_used_max = pool_used_max (&memory->pool),
+    .mem_limit = memory->limit.max,
+    .resident = limit_resident (&memory->limit),
+    .slot_table_size = arena_resident (&memory->table.arena),
+    .pages_compacted = atomic_load (&memory->pool.pages_compacted),
+  };
+}

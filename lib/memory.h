@@ -1,0 +1,39 @@
+/* nbdkit-zram-plugin: SPDX-License-Identifier: BSD-3-Clause */
+
+/* What stores share, as one object: see zram.h. */
+
+#ifndef MEMORY_H
+#define MEMORY_H
+
+#include <pthread.h>
+#include <stdbool.h>
+
+#include "codec.h"
+#include "limit.h"
+#include "pool.h"
+#include "table.h"
+#include "worker.h"
+#include "zram.h"
+
+struct zram_memory {
+  struct limit limit;
+  struct table table;
+  struct pool pool;
+  struct codecs *codecs;
+  uint64_t codecs_charged;      /* bytes */
+  struct worker worker;
+
+  pthread_mutex_t lock;         /* covers the list */
+  struct zram_store *stores;
+};
+
+/* Charge what the contexts have grown by.  False if the limit forbids. */
+bool memory_charge_codecs (struct zram_memory *);
+
+/* The limit is reached: free memory that nobody uses.  True if any was
+ * freed, so that it is worth trying again.  Locks of slots may be held,
+ * but none of the pool's.
+ */
+bool memory_reclaim (struct zram_memory *);
+
+#endif /* MEMORY_H */

@@ -1,0 +1,396 @@
+/* nbdkit-zram-plugin: SPDX-License-Identifier: BSD-3-Clause */
+
+/* One page: how it is written, read and freed.
+ *
+ * Writing a whole page makes its new object, complete, before the slot
+ * names it; one atomic exchange publishes it, and only then is the old
+ * object freed.  At any instant the slot names a whole object, and a
+ * write that fails has changed nothing.
+ *
+ * Writing part of a page holds the slot's lock from reading the old
+ * contents to publishing the new.
+ *
+ * Reading holds the slot's lock while it decompresses, straight into the
+ * caller's buffer, so that the object is neither freed nor moved.  A
+ * hole or a page of a 32-bit pattern needs no lock: all there is to know
+ * stands in the word.
+ *
+ * Order: a compression context first, then a slot, then the pool.  A
+ * DEAD slot (see slots.c) sends everybody back to the directory.
+ */
+
+#include <config.h>
+
+#include <errno.h>
+#include <sched.h>
+#include <string.h>
+
+#include "store.h"
+
+/* ---- Same-filled pages --------------------------------------------- */
+
+/* Whether the page repeats its first eight bytes.  Most pages that do
+ * not differ in the first comparison.
+ */
+static bool
+is_same_filled (const unsigned char *page, uint64_t *pattern)
+{
+  memcpy (pattern, page, sizeof *pattern);
+  return memcmp (page, page + sizeof *pattern,
+                 ZRAM_PAGE_SIZE - sizeof *pattern) == 0;
+}
+
+static void
+fill (void *page, uint32_t pattern)
+{
+  unsigned char *p = page;
+  size_t i;
+
+  if (pattern == 0)
+    memset (page, 0, ZRAM_PAGE_SIZE);
+  else
+    for (i = 0; i < ZRAM_PAGE_SIZE; i += sizeof pattern)
+      memcpy (p + i, &pattern, sizeof pattern);
+}
+
+/* ---- Counting ------------------------------------------------------ */
+
+static bool
+is_object_of (uint64_t word, unsigned codec)
+{
+  return slot_state (word) == SLOT_RAM && slot_codec (word) == codec;
+}
+
+static bool
+is_same (uint64_t word)
+{
+  return slot_state (word) == SLOT_SAME || is_object_of (word, CODEC_PATTERN);
+}
+
+/* As zram counts: not the eight bytes of a pattern. */
+static int64_t
+object_bytes (uint64_t word)
+{
+  if (slot_state (word) != SLOT_RAM || slot_codec (word) == CODEC_PATTERN)
+    return 0;
+  return slot_size (word);
+}
+
+/* A page's slot said OLD and says NEW now. */
+static void
+count_change (struct stats *stats, uint64_t old, uint64_t new)
+{
+  int huge = is_object_of (new, CODEC_RAW);
+
+  stats_add (stats, STATS_PAGES, (new != 0) - (old != 0));
+  stats_add (stats, STATS_OBJECT_BYTES,
+             object_bytes (new) - object_bytes (old));
+  stats_add (stats, STATS_SAME, is_same (new) - is_same (old));
+  stats_add (stats, STATS_HUGE, huge - is_object_of (old, CODEC_RAW));
+  stats_add (stats, STATS_HUGE_SINCE, huge);
+}
+
+/* ---- Memory, and trying harder to get it --------------------------- */
+
+static slot *
+make_slot (struct zram_store *store, uint64_t page)
+{
+  slot *s;
+
+  while ((s = slots_make (&store->slots, page)) == NULL
+         && errno == ENOSPC && memory_reclaim (store->memory))
+    ;
+  return s;
+}
+
+static uint64_t
+alloc_object (struct zram_store *store, size_t size, uint32_t owner)
+{
+  uint64_t offset;
+
+  while ((offset = pool_alloc (&store->memory->pool, size, owner)) == 0
+         && errno == ENOSPC && memory_reclaim (store->memory))
+    ;
+  return offset;
+}
+
+/* The object that a word names, if any, is not named any more. */
+static void
+free_object (struct zram_store *store, uint64_t word)
+{
+  if (slot_state (word) == SLOT_RAM)
+    pool_free (&store->memory->pool, slot_offset (word));
+}
+
+/* ---- Words and pages ----------------------------------------------- */
+
+/* Make an object of SIZE bytes for the slot OWNER and the word that
+ * names it.
+ */
+static int
+encode_object (struct zram_store *store, unsigned codec, const void *data,
+               size_t size, uint32_t owner, uint64_t *word)
+{
+  uint64_t offset = alloc_object (store, size, owner);
+
+  if (offset == 0)
+    return -1;
+  memcpy (pool_object (&store->memory->pool, offset), data, size);
+  *word = slot_word_ram (codec, size, offset);
+  return 0;
+}
+
+static int
+encode_pattern (struct zram_store *store, uint64_t pattern, uint32_t owner,
+                uint64_t *word)
+{
+  uint32_t half = pattern;
+
+  if (pattern >> 32 == half) {
+    *word = slot_word_same (half);
+    return 0;
+  }
+  return encode_object (store, CODEC_PATTERN, &pattern, sizeof pattern,
+                        owner, word);
+}
+
+/* Store the page at DATA; *WORD names what became of it. */
+static int
+encode (struct zram_store *store, struct codec_context *context,
+        const void *data, uint32_t owner, uint64_t *word)
+{
+  struct zram_memory *memory = store->memory;
+  uint64_t pattern;
+  size_t size;
+
+  if (is_same_filled (data, &pattern))
+    return encode_pattern (store, pattern, owner, word);
+  size = codecs_compress (memory->codecs, context, store->codec, data,
+                          context->object, pool_small_max (&memory->pool));
+  if (size)
+    return encode_object (store, store->codec, context->object, size,
+                          owner, word);
+  return encode_object (store, CODEC_RAW, data, ZRAM_PAGE_SIZE, owner, word);
+}
+
+/* The opposite.  The slot is locked if the word names an object. */
+static int
+decode (struct zram_store *store, struct codec_context *context,
+        uint64_t word, void *data)
+{
+  struct zram_memory *memory = store->memory;
+
+  if (slot_state (word) != SLOT_RAM) {
+    fill (data, slot_state (word) == SLOT_SAME ? slot_pattern (word) : 0);
+    return 0;
+  }
+  if (codecs_decompress (memory->codecs, context, slot_codec (word),
+                         pool_object (&memory->pool, slot_offset (word)),
+                         slot_size (word), data))
+    return 0;
+  errno = EIO;
+  return -1;
+}
+
+/* ---- Reading ------------------------------------------------------- */
+
+static bool
+needs_context (const struct zram_store *store, uint64_t word)
+{
+  return slot_state (word) == SLOT_RAM
+    && codecs_needs_context (store->memory->codecs, slot_codec (word));
+}
+
+/* Read the page of a slot.  The context may be NULL, and then EAGAIN
+ * says that one is needed.  So does it if the slot is dead.
+ */
+static int
+read_slot (struct zram_store *store, struct codec_context *context,
+           slot *s, void *data)
+{
+  uint64_t word = slot_lock (s);
+  int r;
+
+  if (slot_state (word) == SLOT_DEAD) {
+    errno = EAGAIN;
+    return -1;
+  }
+  if (context == NULL && needs_context (store, word)) {
+    slot_unlock (s, word);
+    errno = EAGAIN;
+    return -1;
+  }
+  r = decode (store, context, word, data);
+  slot_unlock (s, word);
+  return r;
+}
+
+/* One try: EAGAIN if the page has changed too much meanwhile. */
+static int
+try_read (struct zram_store *store, uint64_t page, void *data)
+{
+  slot *s = slots_find (&store->slots, page);
+  uint64_t word = s ? slot_peek (s) : 0;
+  struct codec_context *context = NULL;
+  int r;
+
+  if (slot_state (word) == SLOT_EMPTY || slot_state (word) == SLOT_SAME)
+    return decode (store, NULL, word, data);
+  if (needs_context (store, word))
+    context = codecs_get (store->memory->codecs);
+  r = read_slot (store, context, s, data);
+  if (context)
+    codecs_put (context);
+  return r;
+}
+
+static int
+read_whole (struct zram_store *store, uint64_t page, void *data)
+{
+  int r;
+
+  while ((r = try_read (store, page, data)) == -1 && errno == EAGAIN)
+    sched_yield ();
+  return r;
+}
+
+int
+page_read (struct zram_store *store, uint64_t page, void *buf,
+           size_t from, size_t count)
+{
+  unsigned char data[ZRAM_PAGE_SIZE];
+
+  if (count == ZRAM_PAGE_SIZE)
+    return read_whole (store, page, buf);
+  if (read_whole (store, page, data) == -1)
+    return -1;
+  memcpy (buf, data + from, count);
+  return 0;
+}
+
+/* ---- Writing ------------------------------------------------------- */
+
+static void
+replaced (struct zram_store *store, uint64_t old, uint64_t new)
+{
+  count_change (&store->stats, old, new);
+  free_object (store, old);
+}
+
+static int
+write_whole (struct zram_store *store, struct codec_context *context,
+             uint64_t page, const void *data)
+{
+  uint64_t old, word;
+  slot *s;
+
+  for (;;) {
+    s = make_slot (store, page);
+    if (s == NULL
+        || encode (store, context, data,
+                   table_owner (&store->memory->table, s), &word) == -1)
+      return -1;
+    old = slot_exchange (s, word);
+    if (slot_state (old) != SLOT_DEAD)
+      break;
+    free_object (store, word);
+    sched_yield ();
+  }
+  replaced (store, old, word);
+  return 0;
+}
+
+/* The slot is locked and says OLD.  On failure it still is and does. */
+static int
+rewrite (struct zram_store *store, struct codec_context *context, slot *s,
+         uint64_t old, const void *buf, size_t from, size_t count)
+{
+  uint64_t word;
+
+  if (decode (store, context, old, context->page) == -1)
+    return -1;
+  if (buf)
+    memcpy (context->page + from, buf, count);
+  else
+    memset (context->page + from, 0, count);
+  if (encode (store, context, context->page,
+              table_owner (&store->memory->table, s), &word) == -1)
+    return -1;
+  slot_unlock (s, word);
+  replaced (store, old, word);
+  return 0;
+}
+
+static int
+write_part (struct zram_store *store, struct codec_context *context,
+            uint64_t page, const void *buf, size_t from, size_t count)
+{
+  uint64_t old;
+  slot *s;
+
+  for (;;) {
+    s = make_slot (store, page);
+    if (s == NULL)
+      return -1;
+    old = slot_lock (s);
+    if (slot_state (old) != SLOT_DEAD)
+      break;
+    sched_yield ();
+  }
+  if (rewrite (store, context, s, old, buf, from, count) == -1) {
+    slot_unlock (s, old);
+    return -1;
+  }
+  return 0;
+}
+
+/* Zeroes that are written to a hole are there already. */
+static bool
+is_hole (struct zram_store *store, uint64_t page)
+{
+  slot *s = slots_find (&store->slots, page);
+
+  return s == NULL || slot_state (slot_peek (s)) == SLOT_EMPTY;
+}
+
+int
+page_write (struct zram_store *store, uint64_t page, const void *buf,
+            size_t from, size_t count)
+{
+  struct codec_context *context;
+  int r;
+
+  if (buf == NULL && is_hole (store, page))
+    return 0;
+  context = codecs_get (store->memory->codecs);
+  if (buf && count == ZRAM_PAGE_SIZE)
+    r = write_whole (store, context, page, buf);
+  else
+    r = write_part (store, context, page, buf, from, count);
+  codecs_put (context);
+  if (r == -1) {
+    int err = errno;
+
+    /* It may have made a leaf for nothing. */
+    slots_retire (&store->slots, page);
+    errno = err;
+  }
+  return r;
+}
+
+/* ---- Freeing ------------------------------------------------------- */
+
+bool
+page_free (struct zram_store *store, slot *s, bool *freed)
+{
+  uint64_t old = slot_peek (s);
+
+  if (slot_state (old) != SLOT_EMPTY)
+    old = slot_exchange (s, 0);
+  if (slot_state (old) == SLOT_DEAD)
+    return false;
+  *freed = slot_state (old) != SLOT_EMPTY;
+  if (*freed)
+    replaced (store, old, 0);
+  return true;
+}

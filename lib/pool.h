@@ -1,0 +1,127 @@
+/* nbdkit-zram-plugin: SPDX-License-Identifier: BSD-3-Clause */
+
+/* The pool: holds objects.  One interface, two allocators behind it.
+ *
+ * An object is named by its offset in the arena, a multiple of 16, and
+ * carries its owner: the number of the slot that names it (table.h).
+ * The pool never looks into an object.  It may move one (compaction):
+ * then it locks the owner, checks that the slot still names the object,
+ * and makes it name the new place.
+ */
+
+#ifndef POOL_H
+#define POOL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "arena.h"
+#include "table.h"
+#include "zram.h"
+
+/* The largest object.  (Pages have at most ZRAM_PAGE_SIZE bytes, groups
+ * of pages have more.)
+ */
+#define POOL_OBJECT_MAX 16384
+
+struct pool_ops;
+
+struct pool {
+  struct arena arena;
+  const struct table *table;
+  const struct pool_ops *ops;
+  void *allocator;              /* what the ops work on... */
+  size_t allocator_size;        /* ...bytes of it charged to the limit */
+  uint32_t *descriptors;        /* one per unit of the arena */
+  pthread_mutex_t compacting;   /* one thread compacts at a time */
+  _Atomic uint64_t pages_compacted;
+};
+
+/* -1 and errno on failure.  ARENA_SIZE in bytes. */
+int pool_init (struct pool *, const struct table *, struct limit *,
+               enum zram_allocator, uint64_t arena_size);
+void pool_destroy (struct pool *);
+
+/* The largest object that takes less than a whole page: what does not
+ * compress to this many bytes is better stored as it is.
+ */
+size_t pool_small_max (const struct pool *);
+
+/* Make room for an object of SIZE bytes (1 to POOL_OBJECT_MAX) that the
+ * slot OWNER is going to name.  Returns its offset, or 0 and errno:
+ * ENOSPC if the limit is reached, ENOMEM if address space ran out,
+ * EINVAL if the allocator does not take objects of this size.
+ */
+uint64_t pool_alloc (struct pool *, size_t size, uint32_t owner);
+
+/* Free an object that no slot names any more. */
+void pool_free (struct pool *, uint64_t offset);
+
+static inline void *
+pool_object (const struct pool *pool, uint64_t offset)
+{
+  return arena_pointer (&pool->arena, offset);
+}
+
+/* Move objects together until *BUDGET of them have been moved (it is
+ * counted down) or nothing is to be gained.  Returns true if anything
+ * was done.  SHRINK: also move the rest of a class that is not growing
+ * at the moment to a run of units that just holds it.  Any thread may
+ * call it at any time; I/O goes on meanwhile.
+ */
+bool pool_compact (struct pool *, unsigned *budget, bool shrink);
+
+/* Bytes that the objects' units take, now and at most. */
+uint64_t pool_used (struct pool *);
+uint64_t pool_used_max (struct pool *);
+
+/* The validator.  Calls FN for each object with its offset, the room
+ * that it has, and its owner; FN returns the number of faults that it
+ * found.  Lines to REPORT; returns the number of faults in all.
+ */
+typedef unsigned pool_object_fn (void *opaque, uint64_t offset, size_t room,
+                                 uint32_t owner);
+unsigned pool_check (struct pool *, pool_object_fn *fn, void *opaque,
+                     FILE *report);
+
+/* ---- For allocators ------------------------------------------------ */
+
+struct pool_ops {
+  size_t small_max;             /* see pool_small_max */
+  size_t object_max;            /* the largest object it takes */
+  size_t size;                  /* of pool->allocator, which is zeroed... */
+  void (*init) (struct pool *);         /* ...before this is called */
+  void (*destroy) (struct pool *);
+  uint64_t (*alloc) (struct pool *, size_t size, uint32_t owner);
+  void (*free) (struct pool *, uint64_t offset);
+  bool (*compact) (struct pool *, unsigned *budget, bool shrink);
+  unsigned (*check) (struct pool *, pool_object_fn *fn, void *opaque,
+                     FILE *report);
+};
+
+extern const struct pool_ops zsmalloc_ops, zbud_ops;
+
+/* A unit's descriptor belongs to the allocator that took the unit.  The
+ * top bit says that it is a whole-page object, and the rest its owner.
+ * (A unit that is not in use has any descriptor.)
+ */
+#define POOL_WHOLE_PAGE (UINT32_C (1) << 31)
+
+static inline uint32_t *
+pool_descriptor (const struct pool *pool, uint64_t offset)
+{
+  return &pool->descriptors[offset / ARENA_UNIT];
+}
+
+/* Lock the slot OWNER if it names the object at OFFSET.  Never waits, so
+ * it may be called with the allocator's locks held.  On success *WORD is
+ * what the slot says; slot_unlock it.
+ */
+bool pool_try_owner (const struct pool *, uint32_t owner, uint64_t offset,
+                     slot **s, uint64_t *word);
+
+#endif /* POOL_H */

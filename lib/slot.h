@@ -1,0 +1,203 @@
+/* nbdkit-zram-plugin: SPDX-License-Identifier: BSD-3-Clause */
+
+/* The slot: one 64-bit word for one page of a store, which says where
+ * the page's data is and carries its lock.
+ *
+ *     bit  0      lock      set: only the owner of the lock writes the word
+ *     bit  1      waiters   somebody sleeps until the lock is free
+ *     bits 2..4   state
+ *     bits 5..9   not used yet: pending 1, age 4
+ *     bits 10..63 what the state needs:
+ *
+ *       EMPTY     nothing (an EMPTY word is 0): the page is a hole
+ *       RAM       codec 10..15, size - 1 16..27, offset / 16 28..63:
+ *                 the page's object in the arena
+ *       SAME      pattern 32..63: the page repeats this 32-bit value
+ *       DEAD      a number 32..63: the leaf was taken out of the
+ *                 directory, look the page up again
+ *
+ * A word changes from one unlocked value to another in one atomic step
+ * (slot_exchange), or under its lock (slot_lock, slot_unlock).  A writer
+ * that brings a complete object needs only the former; a reader holds
+ * the lock while it decompresses, so that nobody frees or moves the
+ * object meanwhile.
+ *
+ * Locks: the slot comes before any lock of the pool.  Code that runs in
+ * the background, and holds others, only ever tries it.
+ *
+ * A waiter spins briefly, sets the waiters bit and sleeps on a futex (on
+ * the word's low half, where the lock is).  Whoever unlocks a word that
+ * has the bit wakes them all: more than one waiter for one page is rare.
+ */
+
+#ifndef SLOT_H
+#define SLOT_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef _Atomic uint64_t slot;
+
+enum slot_state {
+  SLOT_EMPTY,
+  SLOT_RAM,
+  SLOT_SAME,
+  SLOT_DEAD,
+};
+
+#define SLOT_LOCK    UINT64_C (1)
+#define SLOT_WAITERS UINT64_C (2)
+
+#define SLOT_CODECS 64          /* how many codecs a word can name */
+
+/* Objects lie at multiples of this in the arena... */
+#define SLOT_OFFSET_UNIT 16
+/* ...so this much address space can be named. */
+#define SLOT_OFFSET_MAX ((UINT64_C (1) << 36) * SLOT_OFFSET_UNIT)
+
+/* ---- The word ------------------------------------------------------ */
+
+static inline enum slot_state
+slot_state (uint64_t word)
+{
+  return word >> 2 & 7;
+}
+
+/* SIZE is 1 to 4096 bytes, OFFSET a multiple of SLOT_OFFSET_UNIT. */
+static inline uint64_t
+slot_word_ram (unsigned codec, unsigned size, uint64_t offset)
+{
+  return (uint64_t) SLOT_RAM << 2 | (uint64_t) codec << 10
+    | (uint64_t) (size - 1) << 16 | offset / SLOT_OFFSET_UNIT << 28;
+}
+
+static inline unsigned
+slot_codec (uint64_t word)
+{
+  return word >> 10 & (SLOT_CODECS - 1);
+}
+
+static inline unsigned
+slot_size (uint64_t word)
+{
+  return (word >> 16 & 4095) + 1;
+}
+
+static inline uint64_t
+slot_offset (uint64_t word)
+{
+  return (word >> 28) * SLOT_OFFSET_UNIT;
+}
+
+/* The same object at another place. */
+static inline uint64_t
+slot_word_moved (uint64_t word, uint64_t offset)
+{
+  return (word & ((UINT64_C (1) << 28) - 1))
+    | offset / SLOT_OFFSET_UNIT << 28;
+}
+
+static inline uint64_t
+slot_word_same (uint32_t pattern)
+{
+  return (uint64_t) SLOT_SAME << 2 | (uint64_t) pattern << 32;
+}
+
+static inline uint32_t
+slot_pattern (uint64_t word)
+{
+  return word >> 32;
+}
+
+static inline uint64_t
+slot_word_dead (uint32_t number)
+{
+  return (uint64_t) SLOT_DEAD << 2 | (uint64_t) number << 32;
+}
+
+static inline uint32_t
+slot_number (uint64_t word)
+{
+  return word >> 32;
+}
+
+/* ---- The slot ------------------------------------------------------ */
+
+/* What the slot says now, without the lock's bits. */
+static inline uint64_t
+slot_peek (const slot *s)
+{
+  return atomic_load_explicit (s, memory_order_acquire)
+    & ~(SLOT_LOCK | SLOT_WAITERS);
+}
+
+/* The slow halves of the two functions that follow. */
+void slot_wait (slot *s, uint64_t word);
+void slot_wake (slot *s);
+
+/* Lock the slot and return its word (without the lock's bits).  A DEAD
+ * word is returned and not locked.
+ */
+static inline uint64_t
+slot_lock (slot *s)
+{
+  uint64_t word = atomic_load_explicit (s, memory_order_relaxed);
+
+  for (;;) {
+    if (word & SLOT_LOCK) {
+      slot_wait (s, word);
+      word = atomic_load_explicit (s, memory_order_relaxed);
+    }
+    else if (slot_state (word) == SLOT_DEAD)
+      return word;
+    else if (atomic_compare_exchange_weak_explicit (s, &word,
+                                                    word | SLOT_LOCK,
+                                                    memory_order_acquire,
+                                                    memory_order_relaxed))
+      return word;
+  }
+}
+
+/* Lock the slot if it is free and says WORD. */
+static inline bool
+slot_trylock (slot *s, uint64_t word)
+{
+  return atomic_compare_exchange_strong_explicit (s, &word, word | SLOT_LOCK,
+                                                  memory_order_acquire,
+                                                  memory_order_relaxed);
+}
+
+/* Unlock the slot; it says WORD from now on. */
+static inline void
+slot_unlock (slot *s, uint64_t word)
+{
+  uint64_t old = atomic_exchange_explicit (s, word, memory_order_release);
+
+  if (old & SLOT_WAITERS)
+    slot_wake (s);
+}
+
+/* Wait until the slot is free, make it say WORD and return what it said.
+ * A DEAD word is returned and left.
+ */
+static inline uint64_t
+slot_exchange (slot *s, uint64_t word)
+{
+  uint64_t old = atomic_load_explicit (s, memory_order_relaxed);
+
+  for (;;) {
+    if (old & SLOT_LOCK) {
+      slot_wait (s, old);
+      old = atomic_load_explicit (s, memory_order_relaxed);
+    }
+    else if (slot_state (old) == SLOT_DEAD)
+      return old;
+    else if (atomic_compare_exchange_weak_explicit (s, &old, word,
+                                                    memory_order_acq_rel,
+                                                    memory_order_relaxed))
+      return old;
+  }
+}
+
+#endif /* SLOT_H */

@@ -1,0 +1,254 @@
+/* nbdkit-zram-plugin: SPDX-License-Identifier: BSD-3-Clause */
+
+/* zram.h: a block device whose pages live compressed in memory.
+ *
+ * Two objects.  A *zram_memory* is what several devices can share: the
+ * address space that objects live in (the arena), the allocator that
+ * packs them (the pool), the limit on resident memory, the compression
+ * contexts and the background thread.  A *zram_store* is one device:
+ * a size in bytes and a table with one slot per page.
+ *
+ *     struct zram_memory_config m = { .mem_limit = 256 << 20 };
+ *     struct zram_codec codec = { ZRAM_ALGORITHM_ZSTD, 1 };
+ *     struct zram_memory *memory = zram_memory_create (&m);
+ *     struct zram_store *store = zram_open (memory, 1 << 30, &codec);
+ *
+ *     zram_memory_start (memory);        (after the last fork)
+ *     zram_write (store, buf, sizeof buf, 8192);
+ *     zram_read (store, buf, sizeof buf, 8192);
+ *     zram_memory_stop (memory);
+ *     zram_close (store);
+ *     zram_memory_destroy (memory);
+ *
+ * Words.  A *page* is ZRAM_PAGE_SIZE bytes of a store at a multiple of
+ * that size, the unit of compression.  Its *object* is the stored form
+ * of its bytes.  A page that repeats one 64-bit word is *same-filled*
+ * and a page that does not compress is *huge* (stored as it is).  A
+ * *hole* is a page that was never written, or was trimmed or zeroed
+ * since; it reads as zeroes and takes no memory.
+ *
+ * Errors.  Unless it says otherwise, a function that can fail returns
+ * -1 (or NULL) and sets errno; a function that returns 0 has done all
+ * that was asked.  Offsets and counts are in bytes, of any alignment.
+ * A range that does not lie inside the store is EINVAL.
+ *
+ * Threads.  zram_read, zram_write, zram_zero, zram_trim, zram_extents
+ * and the two stats functions may be called from any number of threads
+ * at once.  A page is atomic: a reader sees one write's bytes or
+ * another's, never a mixture.  A range of pages is not.  Everything
+ * else belongs to one thread.
+ */
+
+#ifndef ZRAM_H
+#define ZRAM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#define ZRAM_PAGE_SIZE 4096
+
+/* The largest store, in bytes.  (NBD's own limit.) */
+#define ZRAM_SIZE_MAX INT64_MAX
+
+struct zram_memory;
+struct zram_store;
+
+/* ---- Codecs -------------------------------------------------------- */
+
+enum zram_algorithm {
+  ZRAM_ALGORITHM_NONE,          /* no compression, every page is huge */
+  ZRAM_ALGORITHM_LZ4,           /* level is the acceleration, as in zram */
+  ZRAM_ALGORITHM_LZ4HC,
+  ZRAM_ALGORITHM_ZSTD,
+};
+#define ZRAM_NR_ALGORITHMS 4
+
+/* An algorithm and its level.  A level of 0 means the algorithm's
+ * default one, except for zstd, where 0 is a level (zstd maps it to its
+ * own default, 3).
+ */
+struct zram_codec {
+  enum zram_algorithm algorithm;
+  int level;
+};
+
+/* The name that users give an algorithm: "none", "lz4", "lz4hc",
+ * "zstd".  Never NULL for a value of the enumeration.
+ */
+const char *zram_algorithm_name (enum zram_algorithm algorithm);
+
+/* The algorithm of that name in *algorithm; false if there is none. */
+bool zram_algorithm_find (const char *name, enum zram_algorithm *algorithm);
+
+/* The levels that an algorithm has, both ends included, and the one it
+ * takes if the user names none.  Algorithms without levels say 0, 0, 0.
+ */
+void zram_algorithm_levels (enum zram_algorithm algorithm,
+                            int *min, int *max, int *preset);
+
+/* ---- Shared memory ------------------------------------------------- */
+
+enum zram_allocator {
+  ZRAM_ALLOCATOR_ZSMALLOC,      /* densest: classes 16 bytes apart */
+  ZRAM_ALLOCATOR_ZBUD,          /* at most two objects in 4096 bytes */
+};
+#define ZRAM_NR_ALLOCATORS 2
+
+const char *zram_allocator_name (enum zram_allocator allocator);
+bool zram_allocator_find (const char *name, enum zram_allocator *allocator);
+
+struct zram_memory_config {
+  /* The most resident memory in bytes that all stores on this memory
+   * may take together: objects, slot tables, compression contexts and
+   * the allocator's own records.  0: no limit.
+   */
+  uint64_t mem_limit;
+
+  enum zram_allocator allocator;
+
+  /* Address space for objects, in bytes.  0: as much as a slot can
+   * name (1 TiB), or less where the system refuses that.  Address space
+   * is not memory; only tests have a reason to set this.
+   */
+  uint64_t arena_size;
+
+  /* The number of compression contexts.  0: twice the number of
+   * processors.
+   */
+  unsigned contexts;
+};
+
+/* Create what stores share.  Starts no thread, so it can be called
+ * before a fork.
+ *
+ * ENOMEM: no address space or memory.  ENOSPC: mem_limit is less than
+ * what an empty memory takes (see zram_memory_minimum).  EINVAL: a
+ * field of the configuration is out of range.
+ */
+struct zram_memory *zram_memory_create (const struct zram_memory_config *);
+
+/* The smallest mem_limit, in bytes, that leaves room for a few pages
+ * when one store with this codec is open.  For messages.
+ */
+uint64_t zram_memory_minimum (const struct zram_memory_config *,
+                              const struct zram_codec *);
+
+/* Start and stop the background thread, which compacts the pool and
+ * returns freed memory to the system.  Without it everything works,
+ * but memory is returned only when the limit forces it.  Both may be
+ * called when there is nothing to do.
+ */
+int zram_memory_start (struct zram_memory *);
+void zram_memory_stop (struct zram_memory *);
+
+/* Do all background work that can be done at once: compact, and return
+ * what is free to the system.  For tests, benchmarks and quiet moments;
+ * I/O may go on meanwhile.  Do not call it while the background thread
+ * runs.
+ */
+void zram_memory_settle (struct zram_memory *);
+
+/* Free everything.  All stores must have been closed.  NULL is fine. */
+void zram_memory_destroy (struct zram_memory *);
+
+/* ---- Stores -------------------------------------------------------- */
+
+/* Make a store of SIZE bytes (1 to ZRAM_SIZE_MAX; need not be a
+ * multiple of the page size), all of it a hole.  Takes memory only as
+ * pages are written.
+ *
+ * EINVAL: the size is out of range or the codec has no such level.
+ * ENOMEM, ENOSPC: as for zram_memory_create.
+ */
+struct zram_store *zram_open (struct zram_memory *, uint64_t size,
+                              const struct zram_codec *);
+
+/* Free the store and everything in it.  No I/O may be going on.  NULL
+ * is fine.
+ */
+void zram_close (struct zram_store *);
+
+uint64_t zram_size (const struct zram_store *);
+
+/* Read or write COUNT bytes at OFFSET.
+ *
+ * A write that fails with ENOSPC (the limit was reached and nothing
+ * could be moved) or ENOMEM (address space ran out) leaves
+ * the page it failed on as it was; earlier pages of the range may have
+ * been written.  EIO: a stored page could not be decompressed.
+ */
+int zram_read (struct zram_store *, void *buf, size_t count, uint64_t offset);
+int zram_write (struct zram_store *, const void *buf, size_t count,
+                uint64_t offset);
+
+/* Make COUNT bytes at OFFSET read as zeroes.  Whole pages become holes
+ * and their objects are freed; parts of pages are written, which can
+ * fail like zram_write.  zram_trim differs only in statistics: the
+ * pages it frees are counted in notify_free.
+ */
+int zram_zero (struct zram_store *, uint64_t count, uint64_t offset);
+int zram_trim (struct zram_store *, uint64_t count, uint64_t offset);
+
+enum zram_extent {
+  ZRAM_EXTENT_DATA,             /* has an object */
+  ZRAM_EXTENT_ZERO,             /* was written, with zeroes */
+  ZRAM_EXTENT_HOLE,             /* reads as zeroes, takes no memory */
+};
+
+/* Describe COUNT bytes at OFFSET as maximal extents, in order, the
+ * first and last cut to the range.  The callback may end the walk by
+ * returning a value other than 0, which zram_extents then returns.
+ * Decompresses nothing, and steps over parts of the store that were
+ * never written.  What it says of a page was true at some moment of the
+ * call.
+ */
+typedef int zram_extent_fn (void *opaque, uint64_t offset, uint64_t count,
+                            enum zram_extent type);
+int zram_extents (struct zram_store *, uint64_t count, uint64_t offset,
+                  zram_extent_fn *fn, void *opaque);
+
+/* ---- Statistics ---------------------------------------------------- */
+
+/* Names and meanings are those of Linux zram (mm_stat, io_stat).  Bytes
+ * unless a name says pages.  Reading them takes no lock that I/O takes;
+ * each field is exact when no I/O is going on and close to it otherwise.
+ */
+struct zram_store_stats {
+  uint64_t disksize;
+  uint64_t orig_data_size;      /* stored pages * 4096, same-filled too */
+  uint64_t compr_data_size;     /* sum of the sizes of objects */
+  uint64_t same_pages;          /* same-filled pages */
+  uint64_t huge_pages;          /* pages stored as they are */
+  uint64_t huge_pages_since;    /* the same, ever since the store began */
+  uint64_t failed_reads;        /* requests */
+  uint64_t failed_writes;       /* requests; zero and trim count as one */
+  uint64_t invalid_io;          /* requests outside the store */
+  uint64_t notify_free;         /* pages freed by trim */
+};
+void zram_store_stats (struct zram_store *, struct zram_store_stats *);
+
+/* Of all stores on a memory together. */
+struct zram_memory_stats {
+  uint64_t mem_used_total;      /* memory the pool holds for objects */
+  uint64_t mem_used_max;        /* the most that it held */
+  uint64_t mem_limit;           /* on resident; 0: none */
+  uint64_t resident;            /* all memory: pool, slot tables, contexts,
+                                   records, free memory not yet returned */
+  uint64_t slot_table_size;     /* the part of resident in slot tables */
+  uint64_t pages_compacted;     /* pages freed by compaction */
+};
+void zram_memory_stats (struct zram_memory *, struct zram_memory_stats *);
+
+/* ---- Validator ----------------------------------------------------- */
+
+/* Walk everything and compare what is stored twice or can be derived:
+ * every object has exactly one owner, per class used + free = capacity,
+ * the counters equal what the walk counts, and more.  Writes one line
+ * to REPORT for each thing that is wrong and returns how many there
+ * were.  No I/O and no background work may be going on.
+ */
+unsigned zram_memory_check (struct zram_memory *, FILE *report);
+
+#endif /* ZRAM_H */

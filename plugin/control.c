@@ -1,0 +1,388 @@
+/* nbdkit-zram-plugin: SPDX-License-Identifier: BSD-3-Clause */
+
+/* The control socket.  HTTP/1.1 on a Unix domain socket, so that curl
+ * and whatever else speaks HTTP can ask, and only those that the file
+ * system lets in.
+ *
+ * The socket is made in two steps, because nbdkit forks in between:
+ * control_bind runs while there is still a terminal to complain to, and
+ * control_start when threads may be made.  Connections that arrive in
+ * between wait in the socket's backlog.
+ *
+ * libmicrohttpd could bind a socket by itself, but only a TCP one, so we
+ * hand it one that is ready.  It has one thread, which sleeps in the
+ * kernel until someone asks.  That thread calls answer_request, which
+ * reads counters and waits for nothing: neither I/O on the disk nor
+ * background work can hold it up, and it holds up neither.
+ *
+ * No locks.  Everything in struct control is written before the thread
+ * starts or after it has ended.
+ */
+
+#include <config.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include <microhttpd.h>
+
+#define NBDKIT_API_VERSION 2
+#include <nbdkit-plugin.h>
+
+#include "control.h"
+
+/* Statistics are asked for now and then, by a few.  The limits keep a
+ * client that opens connections and falls silent from taking more than
+ * a little memory, and from shutting out the others for long.
+ */
+#define CONNECTION_LIMIT 16
+#define CONNECTION_TIMEOUT 10   /* seconds */
+#define CONNECTION_MEMORY 16384 /* bytes, all headers must fit in */
+
+struct control {
+  char *path;
+  int sock;                     /* -1: not bound */
+  dev_t dev;                    /* which file our socket is */
+  ino_t ino;
+  struct MHD_Daemon *daemon;    /* NULL: not started */
+  const struct stats_source *source;
+};
+
+/* ---- The socket ---------------------------------------------------- */
+
+static int
+make_address (const char *path, struct sockaddr_un *addr)
+{
+  size_t len = strlen (path);
+
+  if (len >= sizeof addr->sun_path) {
+    nbdkit_error ("control=%s: the path is too long for a socket "
+                  "(%zu bytes, the most is %zu)",
+                  path, len, sizeof addr->sun_path - 1);
+    return -1;
+  }
+  memset (addr, 0, sizeof *addr);
+  addr->sun_family = AF_UNIX;
+  memcpy (addr->sun_path, path, len + 1);
+  return 0;
+}
+
+static int
+make_socket (const char *path)
+{
+  int sock = socket (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+  if (sock == -1)
+    nbdkit_error ("control=%s: socket: %m", path);
+  return sock;
+}
+
+/* There is a file where our socket should be.  Remove it if it is the
+ * socket of a server that is gone.
+ */
+static int
+remove_stale_socket (const struct sockaddr_un *addr)
+{
+  const char *path = addr->sun_path;
+  struct stat st;
+  int sock, r, err;
+
+  if (lstat (path, &st) == -1) {
+    if (errno == ENOENT)
+      return 0;
+    nbdkit_error ("control=%s: %m", path);
+    return -1;
+  }
+  if (!S_ISSOCK (st.st_mode)) {
+    nbdkit_error ("control=%s: the file exists and is not a socket", path);
+    return -1;
+  }
+
+  sock = make_socket (path);
+  if (sock == -1)
+    return -1;
+  r = connect (sock, (const struct sockaddr *) addr, sizeof *addr);
+  err = errno;
+  close (sock);
+
+  /* EAGAIN: someone listens, and has more connections than it takes. */
+  if (r == 0 || err == EAGAIN) {
+    nbdkit_error ("control=%s: another server is using this socket", path);
+    return -1;
+  }
+  if (err != ECONNREFUSED) {
+    errno = err;
+    nbdkit_error ("control=%s: cannot tell if the socket is in use: %m", path);
+    return -1;
+  }
+
+  nbdkit_debug ("control=%s: replacing a socket that nobody listens on", path);
+  if (unlink (path) == -1 && errno != ENOENT) {
+    nbdkit_error ("control=%s: unlink: %m", path);
+    return -1;
+  }
+  return 0;
+}
+
+/* bind makes the file, with the mode that umask leaves it: a chmod
+ * afterwards would come too late for somebody quick.  umask is of the
+ * whole process, but there are no threads yet.
+ */
+static int
+bind_privately (int sock, const struct sockaddr_un *addr)
+{
+  mode_t mask = umask (0177);
+  int r = bind (sock, (const struct sockaddr *) addr, sizeof *addr);
+  int err = errno;
+
+  umask (mask);
+  errno = err;
+  return r;
+}
+
+static int
+bind_and_listen (struct control *control)
+{
+  struct sockaddr_un addr;
+  struct stat st;
+  int sock;
+
+  if (make_address (control->path, &addr) == -1 ||
+      remove_stale_socket (&addr) == -1)
+    return -1;
+
+  sock = make_socket (control->path);
+  if (sock == -1)
+    return -1;
+  if (bind_privately (sock, &addr) == -1) {
+    nbdkit_error ("control=%s: bind: %m", control->path);
+    close (sock);
+    return -1;
+  }
+
+  if (lstat (control->path, &st) == -1 || listen (sock, SOMAXCONN) == -1) {
+    nbdkit_error ("control=%s: cannot listen: %m", control->path);
+    unlink (control->path);
+    close (sock);
+    return -1;
+  }
+
+  control->sock = sock;
+  control->dev = st.st_dev;
+  control->ino = st.st_ino;
+  return 0;
+}
+
+struct control *
+control_bind (const char *path)
+{
+  struct control *control = calloc (1, sizeof *control);
+
+  if (!control || !(control->path = strdup (path))) {
+    nbdkit_error ("control=%s: %m", path);
+    free (control);
+    return NULL;
+  }
+  control->sock = -1;
+  if (bind_and_listen (control) == -1) {
+    control_free (control);
+    return NULL;
+  }
+  return control;
+}
+
+/* ---- Answers ------------------------------------------------------- */
+
+static char *
+index_text (const struct stats_source *source, size_t *len)
+{
+  static const char text[] =
+    "nbdkit-zram-plugin " PACKAGE_VERSION "\n"
+    "\n"
+    "GET /stats   statistics of the disk, in JSON\n";
+  char *copy = strdup (text);
+
+  (void) source;
+  if (copy)
+    *len = sizeof text - 1;
+  return copy;
+}
+
+static const struct endpoint {
+  const char *url;
+  const char *content_type;
+  char *(*text) (const struct stats_source *source, size_t *len);
+} endpoints[] = {
+  { "/",      "text/plain; charset=utf-8", index_text },
+  { "/stats", "application/json",          stats_json },
+};
+
+/* Queue TEXT, which was allocated and now belongs to libmicrohttpd. */
+static enum MHD_Result
+send_text (struct MHD_Connection *connection, unsigned status,
+           const char *content_type, const char *allow,
+           char *text, size_t len)
+{
+  struct MHD_Response *response;
+  enum MHD_Result r;
+
+  response = MHD_create_response_from_buffer (len, text,
+                                              MHD_RESPMEM_MUST_FREE);
+  if (!response) {
+    free (text);
+    return MHD_NO;
+  }
+
+  /* The numbers are of this moment. */
+  if (!MHD_add_response_header (response, "Content-Type", content_type) ||
+      !MHD_add_response_header (response, "Cache-Control", "no-store") ||
+      (allow && !MHD_add_response_header (response, "Allow", allow)))
+    r = MHD_NO;
+  else
+    r = MHD_queue_response (connection, status, response);
+  MHD_destroy_response (response);
+  return r;
+}
+
+static enum MHD_Result
+send_error (struct MHD_Connection *connection, unsigned status,
+            const char *allow, const char *message)
+{
+  char *text;
+  int len = asprintf (&text, "{\n  \"error\": \"%s\"\n}\n", message);
+
+  if (len == -1)
+    return MHD_NO;
+  return send_text (connection, status, "application/json", allow, text, len);
+}
+
+/* libmicrohttpd calls this once for the headers of a request, then for
+ * each part of its body, and once more when all has arrived.  Only then
+ * do we answer.  No request has a use for a body yet, so drop it.
+ */
+static enum MHD_Result
+answer_request (void *opaque, struct MHD_Connection *connection,
+                const char *url, const char *method, const char *version,
+                const char *upload_data, size_t *upload_data_size,
+                void **request)
+{
+  static int seen;              /* only its address is used */
+  const struct control *control = opaque;
+  const struct endpoint *endpoint = NULL;
+  char *text;
+  size_t len, i;
+
+  (void) version;
+  (void) upload_data;
+
+  if (*request == NULL) {
+    *request = &seen;
+    return MHD_YES;
+  }
+  if (*upload_data_size > 0) {
+    *upload_data_size = 0;
+    return MHD_YES;
+  }
+
+  for (i = 0; i < sizeof endpoints / sizeof endpoints[0]; i++)
+    if (strcmp (url, endpoints[i].url) == 0)
+      endpoint = &endpoints[i];
+  if (!endpoint)
+    return send_error (connection, MHD_HTTP_NOT_FOUND, NULL,
+                       "not found, GET / lists what there is");
+
+  /* Of a HEAD request libmicrohttpd sends only the headers. */
+  if (strcmp (method, "GET") != 0 && strcmp (method, "HEAD") != 0)
+    return send_error (connection, MHD_HTTP_METHOD_NOT_ALLOWED, "GET, HEAD",
+                       "method not allowed, use GET");
+
+  text = endpoint->text (control->source, &len);
+  if (!text)
+    return send_error (connection, MHD_HTTP_INTERNAL_SERVER_ERROR, NULL,
+                       "out of memory");
+  return send_text (connection, MHD_HTTP_OK, endpoint->content_type, NULL,
+                    text, len);
+}
+
+/* ---- The thread ---------------------------------------------------- */
+
+/* What libmicrohttpd complains of are the mistakes of clients. */
+static void
+log_message (void *opaque, const char *format, va_list args)
+{
+  (void) opaque;
+  nbdkit_vdebug (format, args);
+}
+
+int
+control_start (struct control *control, const struct stats_source *source)
+{
+  /* libmicrohttpd closes the socket that it is given, sometimes even if
+   * it fails.  We want to know whose it is.
+   */
+  int sock = fcntl (control->sock, F_DUPFD_CLOEXEC, 0);
+
+  if (sock == -1) {
+    nbdkit_error ("control=%s: dup: %m", control->path);
+    return -1;
+  }
+
+  control->source = source;
+  control->daemon =
+    MHD_start_daemon (MHD_USE_AUTO_INTERNAL_THREAD | MHD_USE_ITC |
+                      MHD_USE_ERROR_LOG,
+                      0, NULL, NULL, answer_request, control,
+                      MHD_OPTION_EXTERNAL_LOGGER, log_message, NULL,
+                      MHD_OPTION_LISTEN_SOCKET, sock,
+                      MHD_OPTION_CONNECTION_LIMIT,
+                      (unsigned) CONNECTION_LIMIT,
+                      MHD_OPTION_CONNECTION_TIMEOUT,
+                      (unsigned) CONNECTION_TIMEOUT,
+                      MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+                      (size_t) CONNECTION_MEMORY,
+                      MHD_OPTION_END);
+  if (!control->daemon) {
+    nbdkit_error ("control=%s: cannot start the HTTP server", control->path);
+    return -1;
+  }
+  return 0;
+}
+
+/* The file may have been replaced by that of another server, or be gone
+ * with its directory.  Neither is ours to worry about.
+ */
+static void
+remove_own_socket (const struct control *control)
+{
+  struct stat st;
+
+  if (lstat (control->path, &st) == 0 &&
+      st.st_dev == control->dev && st.st_ino == control->ino)
+    unlink (control->path);
+}
+
+void
+control_free (struct control *control)
+{
+  if (!control)
+    return;
+  if (control->sock != -1)
+    remove_own_socket (control);
+  if (control->daemon)
+    MHD_stop_daemon (control->daemon);
+  if (control->sock != -1)
+    close (control->sock);
+  free (control->path);
+  free (control);
+}

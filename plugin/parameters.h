@@ -1,0 +1,52 @@
+/* nbdkit-zram-plugin: SPDX-License-Identifier: BSD-3-Clause */
+
+/* What the user asked for on the command line. */
+
+#ifndef PARAMETERS_H
+#define PARAMETERS_H
+
+#include <stdint.h>
+
+#include "zram.h"
+
+#define PARAMETERS_HELP                                                 \
+  "[size=]<SIZE>  (required) Size of the disk, for example 1G.\n"       \
+  "mem-limit=<SIZE>          The most memory to take (default: no limit).\n" \
+  "algorithm=lz4|lz4hc|zstd|none[,level=<N>]\n"                         \
+  "                          How to compress (default: zstd,level=1).\n" \
+  "allocator=zsmalloc|zbud   How to store what was compressed\n"        \
+  "                          (default: zsmalloc).\n"                    \
+  "control=<PATH>            Serve statistics over HTTP on this Unix\n" \
+  "                          domain socket (default: do not)."
+
+/* Strings belong to nbdkit, except for control. */
+struct parameters {
+  uint64_t size;                /* 0: not given, which is an error */
+  uint64_t mem_limit;           /* 0: no limit */
+  const char *mem_limit_text;   /* as the user wrote it, for messages */
+  struct zram_codec codec;
+  enum zram_allocator allocator;
+  char *control;                /* absolute path, or NULL */
+};
+
+#define PARAMETERS_DEFAULT                      \
+  {                                             \
+    .codec = { ZRAM_ALGORITHM_ZSTD, 1 },        \
+    .allocator = ZRAM_ALLOCATOR_ZSMALLOC,       \
+  }
+
+/* Take one parameter.  Of a parameter that is given twice the last one
+ * counts.  Returns -1 after an error message, which names the parameter
+ * and the value.
+ */
+int parameters_set (struct parameters *, const char *key, const char *value);
+
+/* Check what can only be checked when all are known. */
+int parameters_complete (const struct parameters *);
+
+/* What the parameters say of the memory that stores share. */
+struct zram_memory_config parameters_memory_config (const struct parameters *);
+
+void parameters_free (struct parameters *);
+
+#endif /* PARAMETERS_H */

@@ -1,0 +1,85 @@
+/* nbdkit-zram-plugin: SPDX-License-Identifier: BSD-3-Clause */
+
+/* One JSON object with everything that is known of a disk.
+ *
+ * Names, meanings and units are those of Linux zram's mm_stat, io_stat
+ * and bd_stat, so that who can read those can read these.  The object is
+ * flat and has one name on each line: it is read by eye and by grep as
+ * often as by a JSON parser.  All values are numbers, or names of our
+ * own choosing that need no escapes.
+ */
+
+#include <config.h>
+
+#include <inttypes.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "stats-json.h"
+
+static void
+put_number (FILE *fp, const char *name, uint64_t value)
+{
+  fprintf (fp, ",\n  \"%s\": %" PRIu64, name, value);
+}
+
+static void
+put_name (FILE *fp, const char *name, const char *value)
+{
+  fprintf (fp, ",\n  \"%s\": \"%s\"", name, value);
+}
+
+char *
+stats_json (const struct stats_source *source, size_t *len)
+{
+  struct zram_store_stats s;
+  struct zram_memory_stats m;
+  char *text = NULL;
+  FILE *fp;
+
+  zram_store_stats (source->store, &s);
+  zram_memory_stats (source->memory, &m);
+
+  fp = open_memstream (&text, len);
+  if (!fp)
+    return NULL;
+
+  fprintf (fp, "{\n  \"disksize\": %" PRIu64, s.disksize);
+  put_name (fp, "algorithm", zram_algorithm_name (source->codec.algorithm));
+  fprintf (fp, ",\n  \"level\": %d", source->codec.level);
+  put_name (fp, "allocator", zram_allocator_name (source->allocator));
+
+  /* mm_stat */
+  put_number (fp, "orig_data_size", s.orig_data_size);
+  put_number (fp, "compr_data_size", s.compr_data_size);
+  put_number (fp, "mem_used_total", m.mem_used_total);
+  put_number (fp, "mem_limit", m.mem_limit);
+  put_number (fp, "mem_used_max", m.mem_used_max);
+  put_number (fp, "same_pages", s.same_pages);
+  put_number (fp, "pages_compacted", m.pages_compacted);
+  put_number (fp, "huge_pages", s.huge_pages);
+  put_number (fp, "huge_pages_since", s.huge_pages_since);
+
+  /* io_stat */
+  put_number (fp, "failed_reads", s.failed_reads);
+  put_number (fp, "failed_writes", s.failed_writes);
+  put_number (fp, "invalid_io", s.invalid_io);
+  put_number (fp, "notify_free", s.notify_free);
+
+  /* bd_stat: there is no backing device yet. */
+  put_number (fp, "bd_count", 0);
+  put_number (fp, "bd_reads", 0);
+  put_number (fp, "bd_writes", 0);
+
+  /* What zram has no name for. */
+  put_number (fp, "resident", m.resident);
+  put_number (fp, "slot_table_size", m.slot_table_size);
+  fputs ("\n}\n", fp);
+
+  if (fclose (fp) == EOF) {
+    free (text);
+    return NULL;
+  }
+  return text;
+}

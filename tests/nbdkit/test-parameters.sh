@@ -1,0 +1,88 @@
+#!/usr/bin/env bash
+# nbdkit-zram-plugin: SPDX-License-Identifier: BSD-3-Clause
+
+# A mistake in a parameter ends nbdkit at once with status 1 and one
+# line, which names the parameter and the value that is wrong.
+
+. "$(dirname "$0")/functions.sh"
+
+# refused WORD... -- PARAMETER...: the one line must contain each word.
+refused ()
+{
+  local words=() status=0 word
+
+  while [ "$1" != -- ]; do
+    words+=("$1")
+    shift
+  done
+  shift
+  timeout 60 "$NBDKIT" -U - zram "$@" --run 'echo started' \
+          > "$tmp/out" 2> "$tmp/err" || status=$?
+  cat "$tmp/err"
+  eq "status of zram $*" $status 1
+  eq "output of zram $*" "$(cat "$tmp/out")" ""
+  eq "number of lines that zram $* says" "$(wc -l < "$tmp/err")" 1
+  for word in "${words[@]}"; do
+    grep -qF -- "$word" "$tmp/err" ||
+      fail "what zram $* says does not contain $word"
+  done
+}
+
+# accepted PARAMETER...
+accepted ()
+{
+  eq "output of zram $*" \
+     "$("$NBDKIT" -U - zram "$@" --run 'echo started')" started
+}
+
+long=$(printf 'x%.0s' {1..108})
+touch "$tmp/file"
+
+refused frobnicate -- 1G frobnicate=1
+refused size --
+refused size 0 -- size=0
+refused size -1 -- size=-1
+refused size abc -- size=abc
+refused size abc -- abc
+refused size 9E -- size=9E
+refused size 9223372036854775808 -- size=9223372036854775808
+
+refused algorithm gzip -- 1G algorithm=gzip
+refused algorithm -- 1G algorithm=
+refused algorithm LZ5 -- 1G algorithm=LZ5,level=1
+refused algorithm 99 -- 1G algorithm=zstd,level=99
+refused algorithm 99 -- 1G algorithm=lz4hc,level=99
+refused algorithm -1 -- 1G algorithm=lz4,level=-1
+refused algorithm 99999999999999999999 \
+        -- 1G algorithm=zstd,level=99999999999999999999
+refused algorithm none -- 1G algorithm=none,level=1
+refused algorithm abc -- 1G algorithm=zstd,level=abc
+refused algorithm 1x -- 1G algorithm=zstd,level=1x
+refused algorithm level= -- 1G algorithm=zstd,level=
+refused algorithm depth=1 -- 1G algorithm=zstd,depth=1
+
+refused allocator foo -- 1G allocator=foo
+refused allocator -- 1G allocator=
+
+refused mem-limit 1 -- 1G mem-limit=1
+refused mem-limit abc -- 1G mem-limit=abc
+refused mem-limit -5 -- 1G mem-limit=-5
+refused mem-limit 9E -- 1G mem-limit=9E
+
+refused control "$tmp" -- 1G control="$tmp"
+refused control xxx -- 1G control="/tmp/$long"
+refused control "$tmp/file" -- 1G control="$tmp/file"
+refused control "$tmp/none/ctl" -- 1G control="$tmp/none/ctl"
+[ -f "$tmp/file" ] || fail "the regular file was removed"
+
+# What is right next to the borders of what is wrong.
+accepted 1
+accepted size=9223372036854775807
+accepted 1G algorithm=none
+accepted 1G algorithm=lz4
+accepted 1G algorithm=lz4,level=1
+accepted 1G algorithm=lz4hc,level=12
+accepted 1G algorithm=zstd,level=19
+accepted 1G algorithm=zstd,level=-1
+accepted 1G allocator=zbud mem-limit=1G
+accepted 1G control="$tmp/ctl"
