@@ -142,21 +142,22 @@ plain_compress (struct bare *b, const void *page, void *dst)
   }
 }
 
-size_t
-bare_compress (struct bare *b, const void *page, void *dst)
+const void *
+bare_compress (struct bare *b, const void *page, void *dst, size_t *size)
 {
-  size_t size;
+  const void *object = dst;
 
-  if (b->kind == BARE_CODEC)
-    size = codecs_compress (b->codecs, b->context, b->index, page, dst,
-                            BENCH_PAGE - 1);
-  else
-    size = plain_compress (b, page, dst);
-  if (size == 0 || size >= BENCH_PAGE) {
-    memcpy (dst, page, BENCH_PAGE);
-    size = BENCH_PAGE;
+  if (b->kind == BARE_CODEC) {
+    *size = codecs_compress (b->codecs, b->context, b->index, page,
+                             BENCH_PAGE - 1);
+    object = b->context->object;
   }
-  return size;
+  else
+    *size = plain_compress (b, page, dst);
+  if (*size > 0 && *size < BENCH_PAGE)
+    return object;
+  *size = BENCH_PAGE;
+  return page;
 }
 
 void

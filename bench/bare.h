@@ -21,12 +21,13 @@ struct bare;
 struct bare *bare_new (enum bare_kind, const struct zram_codec *);
 void bare_free (struct bare *);
 
-/* Compress one page.  Returns the size of the object in DST, which is
- * BENCH_PAGE if the page is stored as it is.  DST has room for
- * BARE_BOUND bytes.
+/* Compress one page.  Returns the object, which is in DST, in memory of
+ * the codec, or the page itself if that is stored as it is, and sets its
+ * size.  DST has room for BARE_BOUND bytes.
  */
 #define BARE_BOUND 8192
-size_t bare_compress (struct bare *, const void *page, void *dst);
+const void *bare_compress (struct bare *, const void *page, void *dst,
+                           size_t *size);
 
 /* The opposite.  Does not return if the object is damaged. */
 void bare_decompress (struct bare *, const void *object, size_t size,

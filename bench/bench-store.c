@@ -138,15 +138,16 @@ area_write (struct worker *w, enum way way, enum phase phase,
             size_t page, size_t contents)
 {
   struct area *a = &w->round->area[way];
-  size_t size = bare_compress (w->bare[way],
-                               corpus_page (w->round->corpus, contents),
-                               w->scratch);
+  size_t size;
+  const void *object
+    = bare_compress (w->bare[way], corpus_page (w->round->corpus, contents),
+                     w->scratch, &size);
 
   if (phase == FILL) {
     a->place[contents] = w->end[way] * 8192 + size;
     w->end[way] += size;
   }
-  memcpy (a->memory + a->place[contents] / 8192, w->scratch, size);
+  memcpy (a->memory + a->place[contents] / 8192, object, size);
   a->index[page] = a->place[contents];
 }
 

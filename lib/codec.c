@@ -14,8 +14,12 @@
  * and if all are taken it waits for the one it tried first.
  *
  * Objects hold no more than they must: we know that a page has 4096
- * bytes and when it ends, so zstd's frames carry no content size and no
- * checksum.  (A checksum belongs where storage can rot: on a tier.)
+ * bytes and where its object ends, so zstd's frames carry no content
+ * size and no checksum.  (A checksum belongs where storage can rot: on a
+ * tier.)  What is left of the frame's header is then the same six bytes
+ * for every page (RFC 8878, 3.1.1), and they are not stored.  zstd reads
+ * them, so before decompressing the object is copied behind them: 30 ns
+ * for 0.7 % of the memory.
  */
 
 #include <config.h>
@@ -39,6 +43,13 @@
 
 /* The window that zstd needs for a page: 2^12 bytes. */
 #define ZSTD_WINDOW_LOG 12
+
+/* What each of its frames begins with then: the magic number, no flags,
+ * and the window: exponent 12 - 10, mantissa 0.
+ */
+static const unsigned char zstd_header[] = {
+  0x28, 0xb5, 0x2f, 0xfd, 0x00, (ZSTD_WINDOW_LOG - 10) << 3,
+};
 
 /* A context as we know it; users see the first member. */
 struct context {
@@ -214,10 +225,13 @@ warm (struct codecs *codecs, struct context *context, unsigned codec)
     page[i] = i & 256 ? x >> 30 : x >> 24 & i >> 4;
   }
   size = codecs_compress (codecs, &context->public, codec, page,
-                          context->public.object, ZRAM_PAGE_SIZE);
-  if (size)
-    codecs_decompress (codecs, &context->public, codec,
-                       context->public.object, size, page);
+                          ZRAM_PAGE_SIZE);
+  if (size) {
+    unsigned char object[ZRAM_PAGE_SIZE];
+
+    memcpy (object, context->public.object, size);
+    codecs_decompress (codecs, &context->public, codec, object, size, page);
+  }
 }
 
 static int
@@ -323,25 +337,49 @@ codecs_put (struct codec_context *public)
 
 /* ---- Compressing and decompressing --------------------------------- */
 
+/* Where zstd's frame of the object in the context begins. */
+static unsigned char *
+zstd_frame (struct context *context)
+{
+  return context->public.object - sizeof zstd_header;
+}
+
 static size_t
 zstd_compress (struct context *context, int level, const void *page,
-               void *dst, size_t capacity)
+               size_t max)
 {
+  unsigned char *frame = zstd_frame (context);
   size_t r;
 
   if (context->zstd_level != level && !prepare_zstd (context, level))
     return 0;
-  r = ZSTD_compress2 (context->zstd_compress, dst, capacity,
+  r = ZSTD_compress2 (context->zstd_compress, frame, max + sizeof zstd_header,
                       page, ZRAM_PAGE_SIZE);
-  return ZSTD_isError (r) ? 0 : r;
+  if (ZSTD_isError (r) || memcmp (frame, zstd_header, sizeof zstd_header) != 0)
+    return 0;
+  return r - sizeof zstd_header;
+}
+
+static bool
+zstd_decompress (struct context *context, const void *object, size_t size,
+                 void *page)
+{
+  unsigned char *frame = zstd_frame (context);
+
+  memcpy (frame, zstd_header, sizeof zstd_header);
+  memcpy (context->public.object, object, size);
+  return ZSTD_decompressDCtx (context->zstd_decompress, page, ZRAM_PAGE_SIZE,
+                              frame, sizeof zstd_header + size)
+    == ZRAM_PAGE_SIZE;
 }
 
 size_t
 codecs_compress (struct codecs *codecs, struct codec_context *public,
-                 unsigned index, const void *page, void *dst, size_t capacity)
+                 unsigned index, const void *page, size_t max)
 {
   struct context *context = (struct context *) public;
   const struct zram_codec *codec = &codecs->table[index];
+  void *dst = public->object;
   int r = 0;
 
   switch (codec->algorithm) {
@@ -349,14 +387,14 @@ codecs_compress (struct codecs *codecs, struct codec_context *public,
     return 0;
   case ZRAM_ALGORITHM_LZ4:
     r = LZ4_compress_fast_extState (context->lz4, page, dst, ZRAM_PAGE_SIZE,
-                                    capacity, codec->level);
+                                    max, codec->level);
     break;
   case ZRAM_ALGORITHM_LZ4HC:
     r = LZ4_compress_HC_extStateHC (context->lz4hc, page, dst,
-                                    ZRAM_PAGE_SIZE, capacity, codec->level);
+                                    ZRAM_PAGE_SIZE, max, codec->level);
     break;
   case ZRAM_ALGORITHM_ZSTD:
-    return zstd_compress (context, codec->level, page, dst, capacity);
+    return zstd_compress (context, codec->level, page, max);
   }
   return r > 0 ? r : 0;
 }
@@ -404,9 +442,7 @@ codecs_decompress (struct codecs *codecs, struct codec_context *public,
     return LZ4_decompress_safe (object, page, size, ZRAM_PAGE_SIZE)
       == ZRAM_PAGE_SIZE;
   case ZRAM_ALGORITHM_ZSTD:
-    return ZSTD_decompressDCtx (context->zstd_decompress,
-                                page, ZRAM_PAGE_SIZE, object, size)
-      == ZRAM_PAGE_SIZE;
+    return zstd_decompress (context, object, size, page);
   }
   return false;
 }

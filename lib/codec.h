@@ -29,7 +29,8 @@ struct codecs;
  */
 struct codec_context {
   unsigned char page[ZRAM_PAGE_SIZE];   /* the user's, to assemble a page */
-  unsigned char object[ZRAM_PAGE_SIZE]; /* the user's, to compress into */
+  unsigned char header[8];              /* see codec.c */
+  unsigned char object[ZRAM_PAGE_SIZE]; /* what codecs_compress makes */
 };
 
 /* Make a table with NR_CONTEXTS contexts.  NULL and errno on failure. */
@@ -54,19 +55,18 @@ uint64_t codecs_size_with (unsigned nr_contexts, const struct zram_codec *);
 struct codec_context *codecs_get (struct codecs *);
 void codecs_put (struct codec_context *);
 
-/* Compress a page to at most CAPACITY bytes at DST.  Returns the size,
- * or 0 if it does not fit.
+/* Compress a page to an object in the context.  Returns its size, or 0
+ * if that would be more than MAX (at most ZRAM_PAGE_SIZE).
  */
 size_t codecs_compress (struct codecs *, struct codec_context *,
-                        unsigned codec, const void *page,
-                        void *dst, size_t capacity);
+                        unsigned codec, const void *page, size_t max);
 
 /* Whether decompressing needs a context. */
 bool codecs_needs_context (const struct codecs *, unsigned codec);
 
-/* Decompress an object.  The context may be NULL where none is needed.
- * False if the object is not what CODEC makes of a page; the contents of
- * PAGE are undefined then.
+/* Decompress an object.  The context may be NULL where none is needed;
+ * otherwise its object is overwritten.  False if the object is not what
+ * CODEC makes of a page; the contents of PAGE are undefined then.
  */
 bool codecs_decompress (struct codecs *, struct codec_context *,
                         unsigned codec, const void *object, size_t size,

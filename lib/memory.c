@@ -23,7 +23,7 @@
 /* Free resident memory that is kept for the next writes: for objects,
  * and for slot tables.
  */
-#define KEEP_POOL (1024 * 1024)
+#define KEEP_POOL (256 * 1024)
 #define KEEP_TABLE (64 * 1024)
 
 /* More contexts than this are of no use however many processors. */

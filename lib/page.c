@@ -166,7 +166,7 @@ encode (struct zram_store *store, struct codec_context *context,
   if (is_same_filled (data, &pattern))
     return encode_pattern (store, pattern, owner, word);
   size = codecs_compress (memory->codecs, context, store->codec, data,
-                          context->object, pool_small_max (&memory->pool));
+                          pool_small_max (&memory->pool));
   if (size)
     return encode_object (store, store->codec, context->object, size,
                           owner, word);

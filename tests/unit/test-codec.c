@@ -49,7 +49,8 @@ START_TEST (test_round_trip)
         size_t size;
 
         pages_fill (&rng, kind % PAGES_NR_KINDS, page, sizeof page);
-        size = codecs_compress (codecs, context, index, page, object, 4000);
+        size = codecs_compress (codecs, context, index, page, 4000);
+        memcpy (object, context->object, size);
         ck_assert_uint_le (size, 4000);
         if (kind % PAGES_NR_KINDS == PAGES_RANDOM
             || a == ZRAM_ALGORITHM_NONE)
