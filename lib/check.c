@@ -64,9 +64,7 @@ check_object (void *opaque, uint64_t offset, size_t room, uint32_t owner)
   uint64_t word = *table_slot (&memory->table, owner);
 
   check->nr_objects++;
-  if (word & (SLOT_LOCK | SLOT_WAITERS))
-    fault (check, "slot %" PRIu32 " is locked", owner);
-  else if (slot_state (word) != SLOT_RAM || slot_offset (word) != offset)
+  if (slot_state (word) != SLOT_RAM || slot_offset (word) != offset)
     fault (check, "object at %" PRIx64 ": its owner %" PRIu32 " says %"
            PRIx64, offset, owner, word);
   else if (slot_size (word) > room)
@@ -75,18 +73,16 @@ check_object (void *opaque, uint64_t offset, size_t room, uint32_t owner)
   else if (!codecs_is_valid (memory->codecs, slot_codec (word)))
     fault (check, "object at %" PRIx64 ": no codec %u",
            offset, slot_codec (word));
-  else
-    return 0;
-  return 0;                     /* fault has counted it */
+  return 0;                     /* fault has counted */
 }
 
 static void
 add_slot (struct check *check, uint64_t word, struct sums *sums)
 {
+  if (word & (SLOT_LOCK | SLOT_WAITERS))
+    fault (check, "a slot is locked: %" PRIx64, word);
   switch (slot_state (word)) {
   case SLOT_EMPTY:
-    if (word)
-      fault (check, "empty slot says %" PRIx64, word);
     return;
   case SLOT_DEAD:
     fault (check, "dead slot in a leaf that is in use");
@@ -138,7 +134,7 @@ static uint64_t
 resident (struct zram_memory *memory)
 {
   const struct zram_store *store;
-  uint64_t sum = sizeof *memory + codecs_size (memory->codecs)
+  uint64_t sum = sizeof *memory + memory->codecs_charged
     + memory->pool.allocator_size + arena_charge (&memory->pool.arena)
     + arena_charge (&memory->table.arena);
 
@@ -152,9 +148,10 @@ zram_memory_check (struct zram_memory *memory, FILE *report)
 {
   struct check check = { .memory = memory, .report = report };
   const struct zram_store *store;
+  unsigned faults;
 
-  check.faults += pool_check (&memory->pool, check_object, &check, report);
-  check.faults += arena_check (&memory->table.arena, "table", report);
+  faults = pool_check (&memory->pool, check_object, &check, report)
+    + arena_check (&memory->table.arena, "table", report);
   for (store = memory->stores; store; store = store->next)
     check_store (&check, store);
   expect (&check, "objects that slots name", check.nr_named,
@@ -166,5 +163,5 @@ zram_memory_check (struct zram_memory *memory, FILE *report)
           limit_resident (&memory->limit));
   if (memory->limit.max && limit_resident (&memory->limit) > memory->limit.max)
     fault (&check, "resident exceeds the limit");
-  return check.faults;
+  return faults + check.faults;
 }

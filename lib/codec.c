@@ -13,19 +13,28 @@
  * processor first, so it tends to get one whose tables are in its cache,
  * and if all are taken it waits for the one it tried first.
  *
+ * A dictionary is digested once, by whoever adds it, and then shared by
+ * all contexts (ZSTD_CDict, ZSTD_DDict).  A context is set to one codec
+ * at a time and set to another when it meets one; that only stores
+ * parameters and a pointer.
+ *
  * Objects hold no more than they must: we know that a page has 4096
- * bytes and where its object ends, so zstd's frames carry no content
- * size and no checksum.  (A checksum belongs where storage can rot: on a
- * tier.)  What is left of the frame's header is then the same six bytes
- * for every page (RFC 8878, 3.1.1), and they are not stored.  zstd reads
- * them, so before decompressing the object is copied behind them: 30 ns
- * for 0.7 % of the memory.
+ * bytes, where its object ends and what made it, so zstd's frames carry
+ * no content size, no checksum and no dictionary id.  (A checksum belongs
+ * where storage can rot: on a tier.)  What is left of the frame's header
+ * is then the same six bytes for every page (RFC 8878, 3.1.1), and they
+ * are not stored.  zstd reads them, so before decompressing the object
+ * is copied behind them: 30 ns for 0.7 % of the memory.
+ *
+ * Locks: one for changes of the table, then one per context.
  */
 
 #include <config.h>
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdalign.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,9 +47,6 @@
 #include "slot.h"
 #include "stripe.h"
 
-/* lz4 takes any acceleration, and treats what is beyond this like it. */
-#define LZ4_LEVEL_MAX 65537
-
 /* The window that zstd needs for a page: 2^12 bytes. */
 #define ZSTD_WINDOW_LOG 12
 
@@ -51,79 +57,39 @@ static const unsigned char zstd_header[] = {
   0x28, 0xb5, 0x2f, 0xfd, 0x00, (ZSTD_WINDOW_LOG - 10) << 3,
 };
 
+/* An entry of the table. */
+struct entry {
+  uint64_t serial;              /* no two entries ever have one; 0: free */
+  struct zram_codec codec;
+  ZSTD_CDict *cdict;            /* NULL: no dictionary */
+  ZSTD_DDict *ddict;
+};
+
 /* A context as we know it; users see the first member. */
 struct context {
   struct codec_context public;
   pthread_mutex_t lock;
+  uint64_t serial;              /* the entry that zstd_compress is set to */
   ZSTD_CCtx *zstd_compress;
   ZSTD_DCtx *zstd_decompress;
-  int zstd_level;               /* what zstd_compress is set to */
   void *lz4;                    /* working memory of lz4... */
   void *lz4hc;                  /* ...and lz4hc, where they are used */
+  _Atomic uint64_t size;        /* of the four, in bytes */
+  _Atomic uint64_t compressed;  /* pages; only the holder changes it */
 };
 
 struct codecs {
-  struct zram_codec table[SLOT_CODECS];
-  unsigned nr_codecs;
+  pthread_mutex_t lock;         /* covers changes of the table */
+  uint64_t last_serial;
+  struct entry table[SLOT_CODECS];
   struct context *contexts;
   unsigned nr_contexts;
+  struct {
+    alignas (STRIPE_ALIGN) _Atomic int64_t objects[SLOT_CODECS];
+  } stripes[NR_STRIPES];
 };
 
-/* ---- Algorithms and levels ----------------------------------------- */
-
-static const char *const algorithm_names[ZRAM_NR_ALGORITHMS] = {
-  [ZRAM_ALGORITHM_NONE] = "none",
-  [ZRAM_ALGORITHM_LZ4] = "lz4",
-  [ZRAM_ALGORITHM_LZ4HC] = "lz4hc",
-  [ZRAM_ALGORITHM_ZSTD] = "zstd",
-};
-
-const char *
-zram_algorithm_name (enum zram_algorithm algorithm)
-{
-  return algorithm_names[algorithm];
-}
-
-bool
-zram_algorithm_find (const char *name, enum zram_algorithm *algorithm)
-{
-  unsigned i;
-
-  for (i = 0; i < ZRAM_NR_ALGORITHMS; i++) {
-    if (strcmp (name, algorithm_names[i]) == 0) {
-      *algorithm = i;
-      return true;
-    }
-  }
-  return false;
-}
-
-void
-zram_algorithm_levels (enum zram_algorithm algorithm,
-                       int *min, int *max, int *preset)
-{
-  *min = *max = *preset = 0;
-  switch (algorithm) {
-  case ZRAM_ALGORITHM_NONE:
-    break;
-  case ZRAM_ALGORITHM_LZ4:
-    *min = *preset = 1;
-    *max = LZ4_LEVEL_MAX;
-    break;
-  case ZRAM_ALGORITHM_LZ4HC:
-    *min = LZ4HC_CLEVEL_MIN;
-    *max = LZ4HC_CLEVEL_MAX;
-    *preset = LZ4HC_CLEVEL_DEFAULT;
-    break;
-  case ZRAM_ALGORITHM_ZSTD:
-    *min = ZSTD_minCLevel ();
-    *max = ZSTD_maxCLevel ();
-    *preset = 1;
-    break;
-  }
-}
-
-/* ---- Making and preparing contexts --------------------------------- */
+/* ---- Life ---------------------------------------------------------- */
 
 static void
 context_destroy (struct context *context)
@@ -138,21 +104,31 @@ context_destroy (struct context *context)
 struct codecs *
 codecs_create (unsigned nr_contexts)
 {
-  struct codecs *codecs = calloc (1, sizeof *codecs);
+  struct codecs *codecs = aligned_alloc (_Alignof (struct codecs),
+                                         sizeof *codecs);
   unsigned i;
 
   if (codecs == NULL)
     return NULL;
-  codecs->nr_codecs = CODEC_FIRST;
+  memset (codecs, 0, sizeof *codecs);
   codecs->contexts = calloc (nr_contexts, sizeof *codecs->contexts);
   if (codecs->contexts == NULL) {
     free (codecs);
     return NULL;
   }
   codecs->nr_contexts = nr_contexts;
+  pthread_mutex_init (&codecs->lock, NULL);
   for (i = 0; i < nr_contexts; i++)
     pthread_mutex_init (&codecs->contexts[i].lock, NULL);
   return codecs;
+}
+
+static void
+entry_clear (struct entry *entry)
+{
+  ZSTD_freeCDict (entry->cdict);
+  ZSTD_freeDDict (entry->ddict);
+  *entry = (struct entry) { .serial = 0 };
 }
 
 void
@@ -164,12 +140,23 @@ codecs_destroy (struct codecs *codecs)
     return;
   for (i = 0; i < codecs->nr_contexts; i++)
     context_destroy (&codecs->contexts[i]);
+  for (i = CODEC_FIRST; i < SLOT_CODECS; i++)
+    entry_clear (&codecs->table[i]);
+  pthread_mutex_destroy (&codecs->lock);
   free (codecs->contexts);
   free (codecs);
 }
 
+/* ---- Setting a context to a codec ---------------------------------- */
+
 static bool
-prepare_zstd (struct context *context, int level)
+set_zstd (ZSTD_CCtx *cctx, ZSTD_cParameter parameter, int value)
+{
+  return !ZSTD_isError (ZSTD_CCtx_setParameter (cctx, parameter, value));
+}
+
+static bool
+prepare_zstd (struct context *context, const struct entry *entry)
 {
   ZSTD_CCtx *cctx = context->zstd_compress;
 
@@ -179,21 +166,21 @@ prepare_zstd (struct context *context, int level)
     context->zstd_decompress = ZSTD_createDCtx ();
   if (cctx == NULL || context->zstd_decompress == NULL)
     return false;
-  context->zstd_level = level;
+
   /* A page that did not fit has left a frame unfinished. */
   ZSTD_CCtx_reset (cctx, ZSTD_reset_session_only);
-  return !ZSTD_isError (ZSTD_CCtx_setParameter (cctx, ZSTD_c_compressionLevel,
-                                                level))
-    && !ZSTD_isError (ZSTD_CCtx_setParameter (cctx, ZSTD_c_windowLog,
-                                              ZSTD_WINDOW_LOG))
-    && !ZSTD_isError (ZSTD_CCtx_setParameter (cctx, ZSTD_c_contentSizeFlag,
-                                              0));
+  context->serial = entry->serial;
+  return set_zstd (cctx, ZSTD_c_compressionLevel, entry->codec.level)
+    && set_zstd (cctx, ZSTD_c_windowLog, ZSTD_WINDOW_LOG)
+    && set_zstd (cctx, ZSTD_c_contentSizeFlag, 0)
+    && set_zstd (cctx, ZSTD_c_dictIDFlag, 0)
+    && !ZSTD_isError (ZSTD_CCtx_refCDict (cctx, entry->cdict));
 }
 
 static bool
-prepare (struct context *context, const struct zram_codec *codec)
+prepare (struct context *context, const struct entry *entry)
 {
-  switch (codec->algorithm) {
+  switch (entry->codec.algorithm) {
   case ZRAM_ALGORITHM_NONE:
     return true;
   case ZRAM_ALGORITHM_LZ4:
@@ -205,18 +192,28 @@ prepare (struct context *context, const struct zram_codec *codec)
       context->lz4hc = malloc (LZ4_sizeofStateHC ());
     return context->lz4hc != NULL;
   case ZRAM_ALGORITHM_ZSTD:
-    return prepare_zstd (context, codec->level);
+    return prepare_zstd (context, entry);
   }
   return false;
+}
+
+static uint64_t
+context_size (const struct context *context)
+{
+  return sizeof *context
+    + ZSTD_sizeof_CCtx (context->zstd_compress)
+    + ZSTD_sizeof_DCtx (context->zstd_decompress)
+    + (context->lz4 ? LZ4_sizeofState () : 0)
+    + (context->lz4hc ? LZ4_sizeofStateHC () : 0);
 }
 
 /* Let the libraries make and touch what they make and touch on first
  * use: compress a page that has something of everything.
  */
 static void
-warm (struct codecs *codecs, struct context *context, unsigned codec)
+exercise (struct codecs *codecs, struct context *context, unsigned codec)
 {
-  unsigned char *page = context->public.page;
+  unsigned char *page = context->public.page, object[ZRAM_PAGE_SIZE];
   uint32_t x = 1;
   size_t i, size;
 
@@ -227,75 +224,146 @@ warm (struct codecs *codecs, struct context *context, unsigned codec)
   size = codecs_compress (codecs, &context->public, codec, page,
                           ZRAM_PAGE_SIZE);
   if (size) {
-    unsigned char object[ZRAM_PAGE_SIZE];
-
     memcpy (object, context->public.object, size);
     codecs_decompress (codecs, &context->public, codec, object, size, page);
   }
 }
+
+/* Prepare all contexts for a codec.  They may be in use. */
+static bool
+warm (struct codecs *codecs, unsigned codec)
+{
+  unsigned i;
+  bool ok = true;
+
+  for (i = 0; ok && i < codecs->nr_contexts; i++) {
+    struct context *context = &codecs->contexts[i];
+
+    pthread_mutex_lock (&context->lock);
+    ok = prepare (context, &codecs->table[codec]);
+    if (ok)
+      exercise (codecs, context, codec);
+    atomic_store (&context->size, context_size (context));
+    pthread_mutex_unlock (&context->lock);
+  }
+  return ok;
+}
+
+/* ---- The table ----------------------------------------------------- */
 
 static int
 find (const struct codecs *codecs, const struct zram_codec *codec)
 {
   unsigned i;
 
-  for (i = CODEC_FIRST; i < codecs->nr_codecs; i++)
-    if (codecs->table[i].algorithm == codec->algorithm
-        && codecs->table[i].level == codec->level)
+  for (i = CODEC_FIRST; i < SLOT_CODECS; i++) {
+    const struct entry *entry = &codecs->table[i];
+
+    if (entry->serial && entry->cdict == NULL
+        && entry->codec.algorithm == codec->algorithm
+        && entry->codec.level == codec->level)
       return i;
+  }
+  return -1;
+}
+
+/* Put an entry into the table.  If that fails it is cleared. */
+static int
+insert (struct codecs *codecs, struct entry *entry)
+{
+  unsigned i;
+
+  for (i = CODEC_FIRST; i < SLOT_CODECS; i++)
+    if (codecs->table[i].serial == 0)
+      break;
+  if (i == SLOT_CODECS) {
+    entry_clear (entry);
+    errno = ENOSPC;
+    return -1;
+  }
+  entry->serial = ++codecs->last_serial;
+  codecs->table[i] = *entry;
+  if (warm (codecs, i))
+    return i;
+  entry_clear (&codecs->table[i]);
+  errno = ENOMEM;
   return -1;
 }
 
 int
 codecs_add (struct codecs *codecs, const struct zram_codec *wanted)
 {
-  struct zram_codec codec = *wanted;
+  struct entry entry = { .codec = *wanted };
   int min, max, preset, index;
-  unsigned i;
 
-  zram_algorithm_levels (codec.algorithm, &min, &max, &preset);
-  if (codec.level == 0 && codec.algorithm != ZRAM_ALGORITHM_ZSTD)
-    codec.level = preset;
-  if (codec.level < min || codec.level > max) {
+  zram_algorithm_levels (wanted->algorithm, &min, &max, &preset);
+  if (wanted->level == 0 && wanted->algorithm != ZRAM_ALGORITHM_ZSTD)
+    entry.codec.level = preset;
+  if (entry.codec.level < min || entry.codec.level > max) {
     errno = EINVAL;
     return -1;
   }
-
-  index = find (codecs, &codec);
-  if (index >= 0)
-    return index;
-  if (codecs->nr_codecs == SLOT_CODECS) {
-    errno = ENOSPC;
-    return -1;
-  }
-  index = codecs->nr_codecs;
-  codecs->table[index] = codec;
-  for (i = 0; i < codecs->nr_contexts; i++) {
-    if (!prepare (&codecs->contexts[i], &codec)) {
-      errno = ENOMEM;
-      return -1;
-    }
-    warm (codecs, &codecs->contexts[i], index);
-  }
-  codecs->nr_codecs++;
+  pthread_mutex_lock (&codecs->lock);
+  index = find (codecs, &entry.codec);
+  if (index == -1)
+    index = insert (codecs, &entry);
+  pthread_mutex_unlock (&codecs->lock);
   return index;
 }
 
+int
+codecs_add_dictionary (struct codecs *codecs, unsigned base,
+                       const void *dictionary, size_t size)
+{
+  struct entry entry = { .codec = codecs->table[base].codec };
+  int index;
+
+  entry.cdict = ZSTD_createCDict (dictionary, size, entry.codec.level);
+  entry.ddict = ZSTD_createDDict (dictionary, size);
+  if (entry.cdict == NULL || entry.ddict == NULL) {
+    entry_clear (&entry);
+    errno = ENOMEM;
+    return -1;
+  }
+  pthread_mutex_lock (&codecs->lock);
+  index = insert (codecs, &entry);
+  pthread_mutex_unlock (&codecs->lock);
+  return index;
+}
+
+void
+codecs_remove (struct codecs *codecs, unsigned codec)
+{
+  pthread_mutex_lock (&codecs->lock);
+  entry_clear (&codecs->table[codec]);
+  pthread_mutex_unlock (&codecs->lock);
+}
+
+bool
+codecs_is_valid (const struct codecs *codecs, unsigned codec)
+{
+  return codec < CODEC_FIRST || codecs->table[codec].serial;
+}
+
+bool
+codecs_has_dictionary (const struct codecs *codecs, unsigned codec)
+{
+  return codecs->table[codec].cdict != NULL;
+}
+
 uint64_t
-codecs_size (const struct codecs *codecs)
+codecs_size (struct codecs *codecs)
 {
   uint64_t size = sizeof *codecs;
   unsigned i;
 
-  for (i = 0; i < codecs->nr_contexts; i++) {
-    const struct context *context = &codecs->contexts[i];
-
-    size += sizeof *context
-      + ZSTD_sizeof_CCtx (context->zstd_compress)
-      + ZSTD_sizeof_DCtx (context->zstd_decompress)
-      + (context->lz4 ? LZ4_sizeofState () : 0)
-      + (context->lz4hc ? LZ4_sizeofStateHC () : 0);
-  }
+  for (i = 0; i < codecs->nr_contexts; i++)
+    size += atomic_load (&codecs->contexts[i].size);
+  pthread_mutex_lock (&codecs->lock);
+  for (i = CODEC_FIRST; i < SLOT_CODECS; i++)
+    size += ZSTD_sizeof_CDict (codecs->table[i].cdict)
+      + ZSTD_sizeof_DDict (codecs->table[i].ddict);
+  pthread_mutex_unlock (&codecs->lock);
   return size;
 }
 
@@ -310,6 +378,49 @@ codecs_size_with (unsigned nr_contexts, const struct zram_codec *codec)
     size = codecs_size (codecs) - sizeof *codecs;
   codecs_destroy (codecs);
   return sizeof *codecs + nr_contexts * size;
+}
+
+/* ---- Counting ------------------------------------------------------ */
+
+void
+codecs_count (struct codecs *codecs, unsigned codec, int n)
+{
+  atomic_fetch_add_explicit (&codecs->stripes[stripe_current ()]
+                                     .objects[codec],
+                             n, memory_order_relaxed);
+}
+
+uint64_t
+codecs_objects (const struct codecs *codecs, unsigned codec)
+{
+  int64_t sum = 0;
+  unsigned i;
+
+  for (i = 0; i < NR_STRIPES; i++)
+    sum += atomic_load_explicit (&codecs->stripes[i].objects[codec],
+                                 memory_order_relaxed);
+  return sum > 0 ? sum : 0;
+}
+
+uint64_t
+codecs_compressed (const struct codecs *codecs)
+{
+  uint64_t sum = 0;
+  unsigned i;
+
+  for (i = 0; i < codecs->nr_contexts; i++)
+    sum += atomic_load_explicit (&codecs->contexts[i].compressed,
+                                 memory_order_relaxed);
+  return sum;
+}
+
+static void
+count_compressed (struct context *context)
+{
+  uint64_t n = atomic_load_explicit (&context->compressed,
+                                     memory_order_relaxed);
+
+  atomic_store_explicit (&context->compressed, n + 1, memory_order_relaxed);
 }
 
 /* ---- Borrowing contexts -------------------------------------------- */
@@ -345,13 +456,13 @@ zstd_frame (struct context *context)
 }
 
 static size_t
-zstd_compress (struct context *context, int level, const void *page,
-               size_t max)
+zstd_compress (struct context *context, const struct entry *entry,
+               const void *page, size_t max)
 {
   unsigned char *frame = zstd_frame (context);
   size_t r;
 
-  if (context->zstd_level != level && !prepare_zstd (context, level))
+  if (context->serial != entry->serial && !prepare_zstd (context, entry))
     return 0;
   r = ZSTD_compress2 (context->zstd_compress, frame, max + sizeof zstd_header,
                       page, ZRAM_PAGE_SIZE);
@@ -361,53 +472,55 @@ zstd_compress (struct context *context, int level, const void *page,
 }
 
 static bool
-zstd_decompress (struct context *context, const void *object, size_t size,
-                 void *page)
+zstd_decompress (struct context *context, const struct entry *entry,
+                 const void *object, size_t size, void *page)
 {
   unsigned char *frame = zstd_frame (context);
 
   memcpy (frame, zstd_header, sizeof zstd_header);
   memcpy (context->public.object, object, size);
-  return ZSTD_decompressDCtx (context->zstd_decompress, page, ZRAM_PAGE_SIZE,
-                              frame, sizeof zstd_header + size)
-    == ZRAM_PAGE_SIZE;
+  return ZSTD_decompress_usingDDict (context->zstd_decompress,
+                                     page, ZRAM_PAGE_SIZE,
+                                     frame, sizeof zstd_header + size,
+                                     entry->ddict) == ZRAM_PAGE_SIZE;
 }
 
 size_t
 codecs_compress (struct codecs *codecs, struct codec_context *public,
-                 unsigned index, const void *page, size_t max)
+                 unsigned codec, const void *page, size_t max)
 {
   struct context *context = (struct context *) public;
-  const struct zram_codec *codec = &codecs->table[index];
+  const struct entry *entry = &codecs->table[codec];
   void *dst = public->object;
   int r = 0;
 
-  switch (codec->algorithm) {
+  count_compressed (context);
+  switch (entry->codec.algorithm) {
   case ZRAM_ALGORITHM_NONE:
     return 0;
   case ZRAM_ALGORITHM_LZ4:
     r = LZ4_compress_fast_extState (context->lz4, page, dst, ZRAM_PAGE_SIZE,
-                                    max, codec->level);
+                                    max, entry->codec.level);
     break;
   case ZRAM_ALGORITHM_LZ4HC:
     r = LZ4_compress_HC_extStateHC (context->lz4hc, page, dst,
-                                    ZRAM_PAGE_SIZE, max, codec->level);
+                                    ZRAM_PAGE_SIZE, max, entry->codec.level);
     break;
   case ZRAM_ALGORITHM_ZSTD:
-    return zstd_compress (context, codec->level, page, max);
+    return zstd_compress (context, entry, page, max);
   }
   return r > 0 ? r : 0;
 }
 
 bool
-codecs_needs_context (const struct codecs *codecs, unsigned index)
+codecs_needs_context (const struct codecs *codecs, unsigned codec)
 {
-  return index >= CODEC_FIRST
-    && codecs->table[index].algorithm == ZRAM_ALGORITHM_ZSTD;
+  return codec >= CODEC_FIRST
+    && codecs->table[codec].codec.algorithm == ZRAM_ALGORITHM_ZSTD;
 }
 
 static bool
-decompress_pattern (const void *object, size_t size, uint64_t *page)
+decompress_pattern (const void *object, size_t size, unsigned char *page)
 {
   uint64_t pattern;
   size_t i;
@@ -415,26 +528,26 @@ decompress_pattern (const void *object, size_t size, uint64_t *page)
   if (size != sizeof pattern)
     return false;
   memcpy (&pattern, object, sizeof pattern);
-  for (i = 0; i < ZRAM_PAGE_SIZE / sizeof pattern; i++)
-    memcpy (&page[i], &pattern, sizeof pattern);
+  for (i = 0; i < ZRAM_PAGE_SIZE; i += sizeof pattern)
+    memcpy (page + i, &pattern, sizeof pattern);
   return true;
 }
 
 bool
 codecs_decompress (struct codecs *codecs, struct codec_context *public,
-                   unsigned index, const void *object, size_t size,
+                   unsigned codec, const void *object, size_t size,
                    void *page)
 {
-  struct context *context = (struct context *) public;
+  const struct entry *entry = &codecs->table[codec];
 
-  if (index == CODEC_RAW) {
+  if (codec == CODEC_RAW) {
     memcpy (page, object, ZRAM_PAGE_SIZE);
     return size == ZRAM_PAGE_SIZE;
   }
-  if (index == CODEC_PATTERN)
+  if (codec == CODEC_PATTERN)
     return decompress_pattern (object, size, page);
 
-  switch (codecs->table[index].algorithm) {
+  switch (entry->codec.algorithm) {
   case ZRAM_ALGORITHM_NONE:
     break;
   case ZRAM_ALGORITHM_LZ4:
@@ -442,13 +555,8 @@ codecs_decompress (struct codecs *codecs, struct codec_context *public,
     return LZ4_decompress_safe (object, page, size, ZRAM_PAGE_SIZE)
       == ZRAM_PAGE_SIZE;
   case ZRAM_ALGORITHM_ZSTD:
-    return zstd_decompress (context, object, size, page);
+    return zstd_decompress ((struct context *) public, entry, object, size,
+                            page);
   }
   return false;
-}
-
-bool
-codecs_is_valid (const struct codecs *codecs, unsigned codec)
-{
-  return codec < codecs->nr_codecs;
 }

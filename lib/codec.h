@@ -3,8 +3,11 @@
 /* Codecs: how a page becomes an object and comes back.
  *
  * A slot names its object's codec by an index into a table.  Two are
- * always there; the others are added as stores are opened, and an index
- * keeps its meaning for as long as the table lives.
+ * always there; the others are added as stores are opened and as
+ * dictionaries are trained.  A codec with a dictionary is removed when
+ * its last object is gone, and its index may then get another meaning:
+ * so whoever looks at a slot and then at the table does so inside the
+ * epoch of the slot table, and codecs are removed a grace period later.
  */
 
 #ifndef CODEC_H
@@ -33,21 +36,52 @@ struct codec_context {
   unsigned char object[ZRAM_PAGE_SIZE]; /* what codecs_compress makes */
 };
 
+/* ---- The table ----------------------------------------------------- */
+
 /* Make a table with NR_CONTEXTS contexts.  NULL and errno on failure. */
 struct codecs *codecs_create (unsigned nr_contexts);
 void codecs_destroy (struct codecs *);
 
-/* The index of a codec, which is added if it is new, and the contexts
- * prepared for it.  Not while I/O is going on.  -1 and errno: EINVAL if
- * the level does not exist, ENOMEM, ENOSPC if the table is full.
+/* The index of a codec without a dictionary, which is added if it is
+ * new.  -1 and errno: EINVAL if the level does not exist, ENOMEM, ENOSPC
+ * if the table is full.
  */
 int codecs_add (struct codecs *, const struct zram_codec *);
 
-/* Memory that the contexts take, in bytes. */
-uint64_t codecs_size (const struct codecs *);
+/* Add the codec BASE (zstd) with a dictionary, which is copied.  -1 and
+ * errno as for codecs_add.  Contexts are prepared before it returns, so
+ * that nobody has to wait who uses it.
+ */
+int codecs_add_dictionary (struct codecs *, unsigned base,
+                           const void *dictionary, size_t size);
+
+/* Remove a codec that nobody names or uses. */
+void codecs_remove (struct codecs *, unsigned codec);
+
+/* Whether the table has such an index, and whether it is a codec with a
+ * dictionary.
+ */
+bool codecs_is_valid (const struct codecs *, unsigned codec);
+bool codecs_has_dictionary (const struct codecs *, unsigned codec);
+
+/* Memory that contexts and dictionaries take, in bytes. */
+uint64_t codecs_size (struct codecs *);
 
 /* What that will be with NR_CONTEXTS contexts and this one codec. */
 uint64_t codecs_size_with (unsigned nr_contexts, const struct zram_codec *);
+
+/* ---- Counting ------------------------------------------------------ */
+
+/* There are N more (or less) objects of a codec, and how many there are
+ * (of all stores together).
+ */
+void codecs_count (struct codecs *, unsigned codec, int n);
+uint64_t codecs_objects (const struct codecs *, unsigned codec);
+
+/* How many pages have been compressed since the table was made. */
+uint64_t codecs_compressed (const struct codecs *);
+
+/* ---- Compressing --------------------------------------------------- */
 
 /* Take a context, waiting for one if all are taken, and put it back.
  * Take it before a slot is locked, never after.
@@ -71,8 +105,5 @@ bool codecs_needs_context (const struct codecs *, unsigned codec);
 bool codecs_decompress (struct codecs *, struct codec_context *,
                         unsigned codec, const void *object, size_t size,
                         void *page);
-
-/* Whether the table has such an index. */
-bool codecs_is_valid (const struct codecs *, unsigned codec);
 
 #endif /* CODEC_H */

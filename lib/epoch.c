@@ -31,18 +31,56 @@ is_drained (struct epoch *epoch)
 }
 
 void
-epoch_begin (struct epoch *epoch)
+epoch_init (struct epoch *epoch)
 {
-  epoch->drains = 2;
-  flip (epoch);
+  pthread_mutex_init (&epoch->lock, NULL);
+}
+
+void
+epoch_destroy (struct epoch *epoch)
+{
+  pthread_mutex_destroy (&epoch->lock);
+}
+
+uint64_t
+epoch_ticket (struct epoch *epoch)
+{
+  uint64_t ticket;
+
+  pthread_mutex_lock (&epoch->lock);
+  ticket = epoch->wanted = epoch->begun + 1;
+  pthread_mutex_unlock (&epoch->lock);
+  return ticket;
+}
+
+/* Let grace periods end and begin as they can. */
+static void
+advance (struct epoch *epoch)
+{
+  for (;;) {
+    while (epoch->drains && is_drained (epoch)) {
+      if (--epoch->drains)
+        flip (epoch);
+    }
+    if (epoch->drains)
+      return;
+    epoch->passed = epoch->begun;
+    if (epoch->begun == epoch->wanted)
+      return;
+    epoch->begun++;
+    epoch->drains = 2;
+    flip (epoch);
+  }
 }
 
 bool
-epoch_passed (struct epoch *epoch)
+epoch_passed (struct epoch *epoch, uint64_t ticket)
 {
-  while (epoch->drains && is_drained (epoch)) {
-    if (--epoch->drains)
-      flip (epoch);
-  }
-  return epoch->drains == 0;
+  bool r;
+
+  pthread_mutex_lock (&epoch->lock);
+  advance (epoch);
+  r = epoch->passed >= ticket;
+  pthread_mutex_unlock (&epoch->lock);
+  return r;
 }

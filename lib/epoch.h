@@ -4,8 +4,8 @@
  * of a shared structure, without locks or counters in the structure.
  *
  * A request stands between epoch_enter and epoch_leave.  What was
- * unlinked before epoch_begin is in nobody's hands once epoch_passed
- * says true.
+ * unlinked before epoch_ticket is in nobody's hands once epoch_passed
+ * says true of that ticket.
  *
  * The method is that of sleepable RCU (McKenney, "Sleepable RCU", 2006;
  * Linux kernel/rcu/srcutree.c): two sets of counters, of which requests
@@ -17,9 +17,11 @@
 #ifndef EPOCH_H
 #define EPOCH_H
 
+#include <pthread.h>
 #include <stdalign.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "stripe.h"
 
@@ -30,8 +32,17 @@ struct epoch {
     alignas (STRIPE_ALIGN) epoch_token inside[2];
   } stripes[NR_STRIPES];
   _Atomic unsigned current;     /* 0 or 1 */
-  unsigned drains;              /* of the grace period: how many to go */
+
+  /* Grace periods are numbered from 1. */
+  pthread_mutex_t lock;         /* covers all below */
+  uint64_t begun;               /* the last one that has begun... */
+  uint64_t passed;              /* ...and that has passed */
+  uint64_t wanted;              /* the last one that has a ticket */
+  unsigned drains;              /* of the running one: how many to go */
 };
+
+void epoch_init (struct epoch *);
+void epoch_destroy (struct epoch *);
 
 /* The accesses that need the order of a single total order with the
  * unlinking (which must be sequentially consistent too) are that.
@@ -52,10 +63,10 @@ epoch_leave (epoch_token *token)
   atomic_fetch_sub (token, 1);
 }
 
-/* Begin a grace period, and ask whether it is over (never blocks).  One
- * at a time; the caller sees to that.
- */
-void epoch_begin (struct epoch *epoch);
-bool epoch_passed (struct epoch *epoch);
+/* Ask for a grace period that begins after now. */
+uint64_t epoch_ticket (struct epoch *);
+
+/* Whether it has passed.  Never waits: call it again and again. */
+bool epoch_passed (struct epoch *, uint64_t ticket);
 
 #endif /* EPOCH_H */

@@ -32,9 +32,19 @@
 /* Room above what an empty store takes, to call a limit usable. */
 #define ROOM_MIN (512 * 1024)
 
-/* The background thread may compact for so long in a tick of 100 ms. */
+/* The background thread may compact for so long in a tick of 100 ms, and
+ * recompress for so long; the portions are objects, between two looks at
+ * the clock.
+ */
 #define COMPACT_NS 20000000
-#define COMPACT_PORTION 256     /* objects, between two looks at the clock */
+#define COMPACT_PORTION 256
+#define RECOMPRESS_NS 20000000
+#define RECOMPRESS_PORTION 64
+
+/* It does not recompress after a tick in which so many pages were
+ * written.
+ */
+#define BUSY_PAGES 1000
 
 /* A writer at the limit moves at most so many objects before it tries
  * again.
@@ -68,11 +78,47 @@ compact_for (struct zram_memory *memory, uint64_t ns)
 }
 
 static bool
+recompress_for (struct zram_store *store, uint64_t ns)
+{
+  uint64_t end = now_ns () + ns;
+  unsigned budget;
+  bool more;
+
+  do {
+    budget = RECOMPRESS_PORTION;
+    more = recompress_some (store, &budget);
+  } while (more && now_ns () < end);
+  return more;
+}
+
+/* What is done for each store. */
+static bool
+tick_stores (struct zram_memory *memory)
+{
+  struct zram_store *store;
+  uint64_t compressed = codecs_compressed (memory->codecs);
+  bool busy = compressed - memory->compressed > BUSY_PAGES;
+  bool more = busy;
+
+  pthread_mutex_lock (&memory->lock);
+  for (store = memory->stores; store; store = store->next) {
+    more |= dictionary_train (store);
+    if (!busy)
+      more |= recompress_for (store, RECOMPRESS_NS);
+  }
+  more |= dictionary_reap (memory);
+  pthread_mutex_unlock (&memory->lock);
+  memory->compressed = codecs_compressed (memory->codecs);
+  return more;
+}
+
+static bool
 tick (void *opaque)
 {
   struct zram_memory *memory = opaque;
   bool more = table_poll (&memory->table);
 
+  more |= tick_stores (memory);
   more |= compact_for (memory, COMPACT_NS);
   more |= arena_release (&memory->pool.arena, KEEP_POOL) > 0;
   more |= arena_release (&memory->table.arena, KEEP_TABLE) > 0;
@@ -136,7 +182,9 @@ memory_charge_codecs (struct zram_memory *memory)
 {
   uint64_t size = codecs_size (memory->codecs);
 
-  if (!limit_charge (&memory->limit, size - memory->codecs_charged))
+  if (size < memory->codecs_charged)
+    limit_uncharge (&memory->limit, memory->codecs_charged - size);
+  else if (!limit_charge (&memory->limit, size - memory->codecs_charged))
     return false;
   memory->codecs_charged = size;
   return true;
@@ -233,12 +281,14 @@ void
 zram_memory_stats (struct zram_memory *memory,
                    struct zram_memory_stats *stats)
 {
+  int64_t compacted = atomic_load (&memory->pool.pages_compacted);
+
   *stats = (struct zram_memory_stats) {
     .mem_used_total = pool_used (&memory->pool),
     .mem_used_max = pool_used_max (&memory->pool),
     .mem_limit = memory->limit.max,
     .resident = limit_resident (&memory->limit),
     .slot_table_size = arena_resident (&memory->table.arena),
-    .pages_compacted = atomic_load (&memory->pool.pages_compacted),
+    .pages_compacted = compacted > 0 ? compacted : 0,
   };
 }

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 
 #include "codec.h"
+#include "dictionary.h"
 #include "limit.h"
 #include "pool.h"
 #include "table.h"
@@ -23,11 +24,16 @@ struct zram_memory {
   uint64_t codecs_charged;      /* bytes */
   struct worker worker;
 
-  pthread_mutex_t lock;         /* covers the list */
+  /* Covers the list, and what background work keeps in its stores. */
+  pthread_mutex_t lock;
   struct zram_store *stores;
+  struct dictionary_retired retired;
+  uint64_t compressed;          /* pages, at the end of the last tick */
 };
 
-/* Charge what the contexts have grown by.  False if the limit forbids. */
+/* Charge what contexts and dictionaries have grown by, or uncharge what
+ * they have shrunk by.  False if the limit forbids.
+ */
 bool memory_charge_codecs (struct zram_memory *);
 
 /* The limit is reached: free memory that nobody uses.  True if any was

@@ -76,12 +76,25 @@ object_bytes (uint64_t word)
   return slot_size (word);
 }
 
+/* The codec of a page whose codec is counted; CODEC_RAW for others. */
+static unsigned
+counted_codec (uint64_t word)
+{
+  return slot_state (word) == SLOT_RAM ? slot_codec (word) : CODEC_RAW;
+}
+
 /* A page's slot said OLD and says NEW now. */
 static void
-count_change (struct stats *stats, uint64_t old, uint64_t new)
+count_change (struct zram_store *store, uint64_t old, uint64_t new)
 {
+  struct stats *stats = &store->stats;
+  unsigned from = counted_codec (old), to = counted_codec (new);
   int huge = is_object_of (new, CODEC_RAW);
 
+  if (from != to) {
+    codecs_count (store->memory->codecs, from, -1);
+    codecs_count (store->memory->codecs, to, 1);
+  }
   stats_add (stats, STATS_PAGES, (new != 0) - (old != 0));
   stats_add (stats, STATS_OBJECT_BYTES,
              object_bytes (new) - object_bytes (old));
@@ -160,16 +173,16 @@ encode (struct zram_store *store, struct codec_context *context,
         const void *data, uint32_t owner, uint64_t *word)
 {
   struct zram_memory *memory = store->memory;
+  unsigned codec = atomic_load_explicit (&store->codec, memory_order_acquire);
   uint64_t pattern;
   size_t size;
 
   if (is_same_filled (data, &pattern))
     return encode_pattern (store, pattern, owner, word);
-  size = codecs_compress (memory->codecs, context, store->codec, data,
+  size = codecs_compress (memory->codecs, context, codec, data,
                           pool_small_max (&memory->pool));
   if (size)
-    return encode_object (store, store->codec, context->object, size,
-                          owner, word);
+    return encode_object (store, codec, context->object, size, owner, word);
   return encode_object (store, CODEC_RAW, data, ZRAM_PAGE_SIZE, owner, word);
 }
 
@@ -273,7 +286,7 @@ page_read (struct zram_store *store, uint64_t page, void *buf,
 static void
 replaced (struct zram_store *store, uint64_t old, uint64_t new)
 {
-  count_change (&store->stats, old, new);
+  count_change (store, old, new);
   free_object (store, old);
 }
 
@@ -393,4 +406,49 @@ page_free (struct zram_store *store, slot *s, bool *freed)
   if (*freed)
     replaced (store, old, 0);
   return true;
+}
+
+/* ---- Recompressing ------------------------------------------------- */
+
+/* Make a new object of a page that is locked and says OLD.  0 if there
+ * is no point in it.
+ */
+static uint64_t
+recompressed (struct zram_store *store, struct codec_context *context,
+              slot *s, uint64_t old)
+{
+  struct zram_memory *memory = store->memory;
+  unsigned codec = atomic_load_explicit (&store->codec, memory_order_acquire);
+  uint64_t offset;
+  size_t size;
+
+  if (decode (store, context, old, context->page) == -1)
+    return 0;
+  size = codecs_compress (memory->codecs, context, codec, context->page,
+                          pool_small_max (&memory->pool));
+  if (size == 0
+      || (size >= slot_size (old)
+          && !codecs_has_dictionary (memory->codecs, slot_codec (old))))
+    return 0;
+  offset = pool_alloc (&memory->pool, size,
+                       table_owner (&memory->table, s));
+  if (offset == 0)
+    return 0;
+  memcpy (pool_object (&memory->pool, offset), context->object, size);
+  return slot_word_ram (codec, size, offset);
+}
+
+void
+page_recompress (struct zram_store *store, slot *s, uint64_t word)
+{
+  struct codec_context *context = codecs_get (store->memory->codecs);
+  uint64_t new = 0;
+
+  if (slot_trylock (s, word)) {
+    new = recompressed (store, context, s, word);
+    slot_unlock (s, new ? new : word);
+  }
+  codecs_put (context);
+  if (new)
+    replaced (store, word, new);
 }

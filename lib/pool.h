@@ -38,7 +38,7 @@ struct pool {
   size_t allocator_size;        /* ...bytes of it charged to the limit */
   uint32_t *descriptors;        /* one per unit of the arena */
   pthread_mutex_t compacting;   /* one thread compacts at a time */
-  _Atomic uint64_t pages_compacted;
+  _Atomic int64_t pages_compacted;      /* net: below 0 for a moment */
 };
 
 /* -1 and errno on failure.  ARENA_SIZE in bytes. */
@@ -46,7 +46,7 @@ int pool_init (struct pool *, const struct table *, struct limit *,
                enum zram_allocator, uint64_t arena_size);
 void pool_destroy (struct pool *);
 
-/* The largest object that takes less than a whole page: what does not
+/* The largest object that can take less than a whole page: what does not
  * compress to this many bytes is better stored as it is.
  */
 size_t pool_small_max (const struct pool *);
@@ -67,11 +67,12 @@ pool_object (const struct pool *pool, uint64_t offset)
   return arena_pointer (&pool->arena, offset);
 }
 
-/* Move objects together until *BUDGET of them have been moved (it is
+/* Move objects together until *BUDGET of them have been looked at (it is
  * counted down) or nothing is to be gained.  Returns true if anything
- * was done.  SHRINK: also move the rest of a class that is not growing
- * at the moment to a run of units that just holds it.  Any thread may
- * call it at any time; I/O goes on meanwhile.
+ * was gained or the budget ended it.  SHRINK: also tidy up classes that
+ * are not growing at the moment, so that their zspages are as long as is
+ * best for what they hold.  Any thread may call it at any time; I/O goes
+ * on meanwhile.
  */
 bool pool_compact (struct pool *, unsigned *budget, bool shrink);
 

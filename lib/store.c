@@ -316,12 +316,14 @@ store_link (struct zram_store *store)
   pthread_mutex_unlock (&memory->lock);
 }
 
+/* From here on nothing is done for the store in the background. */
 static void
 store_unlink (struct zram_store *store)
 {
   struct zram_memory *memory = store->memory;
 
   pthread_mutex_lock (&memory->lock);
+  dictionary_close (store);
   if (store->prev)
     store->prev->next = store->next;
   else
@@ -345,7 +347,10 @@ store_init (struct zram_store *store, struct zram_memory *memory,
   memset (store, 0, sizeof *store);
   store->memory = memory;
   store->size = size;
+  store->level = codec->level;
   store->codec = index;
+  if (codec->algorithm == ZRAM_ALGORITHM_ZSTD && !codec->no_dictionary)
+    dictionary_init (&store->dictionary, index);
   if (!memory_charge_codecs (memory)) {
     errno = ENOSPC;
     return -1;
@@ -386,8 +391,8 @@ zram_close (struct zram_store *store)
   if (store == NULL)
     return;
   memory = store->memory;
-  zram_zero (store, store->size, 0);
   store_unlink (store);
+  zram_zero (store, store->size, 0);
   slots_destroy (&store->slots);
   free (store);
   limit_uncharge (&memory->limit, sizeof *store);
@@ -403,6 +408,7 @@ void
 zram_store_stats (struct zram_store *store, struct zram_store_stats *stats)
 {
   const struct stats *s = &store->stats;
+  const struct dictionary *d = &store->dictionary;
 
   *stats = (struct zram_store_stats) {
     .disksize = store->size,
@@ -415,5 +421,9 @@ zram_store_stats (struct zram_store *store, struct zram_store_stats *stats)
     .failed_writes = stats_read (s, STATS_FAILED_WRITES),
     .invalid_io = stats_read (s, STATS_INVALID_IO),
     .notify_free = stats_read (s, STATS_NOTIFY_FREE),
+    .dictionary_generation = atomic_load (&d->generation),
+    .dictionary_trained_from = atomic_load (&d->trained_from),
+    .dictionary_size_gain = atomic_load (&d->size_gain),
+    .dictionary_time_gain = atomic_load (&d->time_gain),
   };
 }

@@ -10,7 +10,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "dictionary.h"
 #include "memory.h"
+#include "recompress.h"
 #include "slots.h"
 #include "stats.h"
 
@@ -18,8 +20,11 @@ struct zram_store {
   struct zram_memory *memory;
   uint64_t size;
   struct slots slots;
-  unsigned codec;               /* that writes use */
+  int level;                    /* of the algorithm */
+  _Atomic unsigned codec;       /* that writes use */
   struct stats stats;
+  struct dictionary dictionary;
+  struct recompress recompress;
   struct zram_store *prev, *next;       /* memory->stores */
 };
 
@@ -39,5 +44,11 @@ int page_write (struct zram_store *, uint64_t page, const void *buf,
  * already.  False if the slot is dead.
  */
 bool page_free (struct zram_store *, slot *s, bool *freed);
+
+/* Give the object that a slot names, as WORD, to the codec in use.  Does
+ * nothing if the slot is locked or says something else by now, if the
+ * object would not shrink, or at the limit.
+ */
+void page_recompress (struct zram_store *, slot *s, uint64_t word);
 
 #endif /* STORE_H */

@@ -22,6 +22,7 @@ table_init (struct table *table, struct limit *limit)
   if (arena_init (&table->arena, limit, TABLE_OWNER_MAX * sizeof (slot),
                   0) == -1)
     return -1;
+  epoch_init (&table->epoch);
   pthread_mutex_init (&table->lock, NULL);
   return 0;
 }
@@ -32,6 +33,7 @@ table_destroy (struct table *table)
   if (table->arena.base == NULL)
     return;
   pthread_mutex_destroy (&table->lock);
+  epoch_destroy (&table->epoch);
   arena_destroy (&table->arena);
 }
 
@@ -84,16 +86,16 @@ table_poll (struct table *table)
   bool waiting;
 
   pthread_mutex_lock (&table->lock);
-  if (table->expiring && epoch_passed (&table->epoch)) {
-    free_leaves (table, table->expiring);
-    table->expiring = 0;
-  }
   if (!table->expiring && table->retired) {
     table->expiring = table->retired;
     table->retired = 0;
-    epoch_begin (&table->epoch);
+    table->ticket = epoch_ticket (&table->epoch);
   }
-  waiting = table->expiring != 0;
+  if (table->expiring && epoch_passed (&table->epoch, table->ticket)) {
+    free_leaves (table, table->expiring);
+    table->expiring = 0;
+  }
+  waiting = table->expiring || table->retired;
   pthread_mutex_unlock (&table->lock);
   return waiting;
 }

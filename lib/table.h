@@ -29,9 +29,10 @@ struct table {
   struct arena arena;
   struct epoch epoch;           /* requests enter it before they look up */
 
-  pthread_mutex_t lock;         /* covers the lists and the grace period */
-  uint32_t retired;             /* leaves whose grace period is to begin */
-  uint32_t expiring;            /* leaves whose grace period is running */
+  pthread_mutex_t lock;         /* covers the lists */
+  uint32_t retired;             /* leaves that have no ticket yet */
+  uint32_t expiring;            /* leaves that wait for... */
+  uint64_t ticket;              /* ...this grace period */
 };
 
 int table_init (struct table *, struct limit *);

@@ -31,6 +31,9 @@
 #define CHUNK 64
 #define NR_CHUNKS (ARENA_UNIT / CHUNK - 1)      /* without the header's */
 #define NR_SETS 8
+
+/* An object of NR_CHUNKS would never have a buddy. */
+#define SMALL_MAX ((NR_CHUNKS - 1) * CHUNK)
 #define NO_OWNER UINT32_MAX
 
 enum { FIRST, LAST };
@@ -303,8 +306,8 @@ zbud_check (struct pool *pool, pool_object_fn *fn, void *opaque, FILE *report)
 }
 
 const struct pool_ops zbud_ops = {
-  .small_max = NR_CHUNKS * CHUNK,
-  .object_max = NR_CHUNKS * CHUNK,
+  .small_max = SMALL_MAX,
+  .object_max = SMALL_MAX,
   .size = sizeof (struct zbud),
   .init = zbud_init,
   .destroy = zbud_destroy,

@@ -72,6 +72,12 @@ enum zram_algorithm {
 struct zram_codec {
   enum zram_algorithm algorithm;
   int level;
+
+  /* zstd: do not train dictionaries.  Otherwise the background thread
+   * makes one of what is stored when that is some megabytes, uses it if
+   * it is better, and looks again when much has been written.
+   */
+  bool no_dictionary;
 };
 
 /* The name that users give an algorithm: "none", "lz4", "lz4hc",
@@ -135,16 +141,17 @@ struct zram_memory *zram_memory_create (const struct zram_memory_config *);
 uint64_t zram_memory_minimum (const struct zram_memory_config *,
                               const struct zram_codec *);
 
-/* Start and stop the background thread, which compacts the pool and
- * returns freed memory to the system.  Without it everything works,
- * but memory is returned only when the limit forces it.  Both may be
- * called when there is nothing to do.
+/* Start and stop the background thread, which compacts the pool, returns
+ * freed memory to the system and trains dictionaries.  Without it
+ * everything works, but memory is returned only when the limit forces
+ * it.  Both may be called when there is nothing to do.
  */
 int zram_memory_start (struct zram_memory *);
 void zram_memory_stop (struct zram_memory *);
 
-/* Do all background work that can be done at once: compact, and return
- * what is free to the system.  For tests, benchmarks and quiet moments;
+/* Do all background work that can be done at once: train a dictionary
+ * and recompress with it, compact, and return what is free to the
+ * system.  For tests, benchmarks and quiet moments;
  * I/O may go on meanwhile.  Do not call it while the background thread
  * runs.
  */
@@ -226,6 +233,14 @@ struct zram_store_stats {
   uint64_t failed_writes;       /* requests; zero and trim count as one */
   uint64_t invalid_io;          /* requests outside the store */
   uint64_t notify_free;         /* pages freed by trim */
+
+  /* The dictionary in use; all 0 if there is none. */
+  unsigned dictionary_generation;       /* how many there have been */
+  unsigned dictionary_trained_from;     /* pages */
+  unsigned dictionary_size_gain;        /* per mille that objects are
+                                           smaller for it, when adopted */
+  unsigned dictionary_time_gain;        /* per mille that the codec is
+                                           faster for it, when adopted */
 };
 void zram_store_stats (struct zram_store *, struct zram_store_stats *);
 

@@ -122,9 +122,11 @@ check_class (struct check *check, const struct zs_class *class,
     uint32_t first = class->groups[group], prev = 0;
     uint64_t n = 0;
 
-    if (!first != !(class->group_map >> group & 1))
-      fault (check, first, "class %" PRIu32 ", group %u: bit and list "
-             "disagree", class->size, group);
+    if (group < ZS_NR_PARTIAL
+        ? !first != !(class->partial_map >> group & 1)
+        : sums->grouped[group] != class->nr_full[group - ZS_NR_PARTIAL + 1])
+      fault (check, first, "class %" PRIu32 ", group %u: bit or count "
+             "and list disagree", class->size, group);
     for (; first; n++) {
       struct zspage z = zs_find (check->pool, (uint64_t) first * ARENA_UNIT);
 

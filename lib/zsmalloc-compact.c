@@ -7,13 +7,18 @@
  * list, so that nothing is put into it; then its objects are moved one
  * at a time, each under the class's lock and its own slot's, for the
  * time of one copy.  The slot is only tried, never waited for: a slot
- * that is locked belongs to a request, and one that does not name the
- * object belongs to a write that has allocated it and not published it
- * yet.  Then the zspage goes back to its list for another time.
+ * that is locked belongs to a request (which may be the one that waits
+ * for us to free memory), and one that does not name the object belongs
+ * to a write that has allocated it and not published it yet.  Such
+ * objects are stepped over, and their zspage goes back to its list when
+ * the class is done.
  *
  * When a class has nothing left to gain that way, and has not opened a
- * zspage since the last look, its last, partly empty zspage may still be
- * longer than what is in it needs (shrink): that goes to a shorter one.
+ * zspage since the last look (shrink), two things may still be gained.
+ * Its last, partly empty zspage may be longer than what is in it needs:
+ * that goes to a shorter one.  And zspages that were opened when the
+ * class was small are short, and waste more than long ones: when there
+ * are enough of them to fill a long one, they are emptied into it.
  */
 
 #include <config.h>
@@ -25,12 +30,17 @@
 /* How far to look in a group for the emptiest one. */
 #define LOOK 16
 
+/* A length is poor if a zspage of it wastes this part more than one of
+ * the best length.
+ */
+#define POOR 128
+
 /* The emptiest zspage of the class; first is 0 if all are full. */
 static struct zspage
 emptiest (const struct pool *pool, const struct zs_class *class)
 {
   struct zspage best = { .first = 0 }, z;
-  uint32_t map = class->group_map, first;
+  uint32_t map = class->partial_map, first;
   unsigned i;
 
   if (map == 0)
@@ -66,11 +76,11 @@ units_for (const struct zs_class *class, uint64_t objects)
   return units;
 }
 
-/* Move one object: to the fullest zspage that has room or, if there is
- * none, to SPARE, which then joins the class (and its first becomes 0).
- * False if it cannot be moved now.
+/* Move one object, if that can be done now: to the fullest zspage that
+ * has room or, if there is none, to SPARE, which then joins the class
+ * (and its first becomes 0).
  */
-static bool
+static void
 move_object (struct pool *pool, const struct zspage *z, unsigned index,
              struct zspage *spare)
 {
@@ -82,7 +92,7 @@ move_object (struct pool *pool, const struct zspage *z, unsigned index,
   if (target.first == 0)
     target = *spare;
   if (target.first == 0 || !pool_try_owner (pool, owner, from, &s, &word))
-    return false;
+    return;
   if (target.first == spare->first) {
     zs_join (pool, spare);
     z->class->opened--;
@@ -92,7 +102,6 @@ move_object (struct pool *pool, const struct zspage *z, unsigned index,
   memcpy (pool_object (pool, to), pool_object (pool, from), slot_size (word));
   slot_unlock (s, slot_word_moved (word, to));
   zs_put (pool, z, index);
-  return true;
 }
 
 /* Move all objects of a zspage that is isolated. */
@@ -101,12 +110,11 @@ evacuate (struct pool *pool, const struct zspage *z, struct zspage *spare,
           unsigned *budget)
 {
   unsigned index, fresh = z->header->fresh;
-  bool moved = true;
 
-  for (index = 0; moved && *budget && index < fresh; index++) {
+  for (index = 0; *budget && index < fresh; index++) {
     pthread_mutex_lock (&z->class->lock);
     if (!(*zs_owner (z, index) & ZS_FREE)) {
-      moved = move_object (pool, z, index, spare);
+      move_object (pool, z, index, spare);
       --*budget;
     }
     pthread_mutex_unlock (&z->class->lock);
@@ -131,54 +139,124 @@ finish (struct pool *pool, const struct zspage *z)
   return empty;
 }
 
-/* Choose the zspage to empty and isolate it.  *EXTRA is the length of
- * the zspage that is needed beside those that the class has, or 0.  The
- * zspage's first is 0 if there is nothing to gain.
+/* Whether zspages of so many units cost noticeably more than of BEST. */
+static bool
+is_poor (const struct zs_class *class, unsigned units, unsigned best)
+{
+  uint64_t cost, least;
+
+  if (class->capacities[units] == 0)
+    return false;
+  cost = (uint64_t) units * ARENA_UNIT * class->capacities[best];
+  least = (uint64_t) best * ARENA_UNIT * class->capacities[units];
+  return cost > least + least / POOR;
+}
+
+/* A full zspage of a poor length, if there are enough of them, together
+ * with what stands in zspages that are not full, to fill one of the best
+ * length; its first is 0 if not.  (What is left over then goes to a
+ * short one again, and would go back and forth if it counted as enough.)
+ */
+static struct zspage
+poorest (const struct pool *pool, const struct zs_class *class,
+         unsigned *extra)
+{
+  unsigned best = zs_best_units (class->size, class->objects);
+  uint64_t objects = class->objects, full;
+  uint32_t found = 0;
+  unsigned units;
+
+  for (units = ZS_UNITS_MAX; units; units--) {
+    full = (uint64_t) class->nr_full[units] * class->capacities[units];
+    if (full && is_poor (class, units, best))
+      found = class->groups[ZS_FULL (units)];
+    else
+      objects -= full;
+  }
+  if (found == 0 || objects < class->capacities[best])
+    return (struct zspage) { .first = 0 };
+  *extra = best;
+  return zs_find (pool, (uint64_t) found * ARENA_UNIT);
+}
+
+/* The zspage that is best emptied.  *EXTRA is the length of the zspage
+ * that is needed, or may be, beside those that the class has; or 0.  Its
+ * first is 0 if there is nothing to gain.
+ *
+ * The order matters: only when short zspages have been joined is what is
+ * left over put into one that just holds it.
  */
 static struct zspage
 choose (struct pool *pool, struct zs_class *class, bool shrink,
         unsigned *extra)
 {
-  struct zspage z;
-  uint64_t rest;
+  struct zspage z = emptiest (pool, class), poor;
+  uint64_t rest = z.first ? homeless (&z) : 0;
 
-  pthread_mutex_lock (&class->lock);
-  z = emptiest (pool, class);
-  if (z.first) {
-    rest = homeless (&z);
-    *extra = rest ? units_for (class, rest) : 0;
-    if (rest && (!shrink || *extra >= z.units))
-      z.first = 0;
-    else
-      zs_set_group (pool, &z, ZS_ISOLATED);
-  }
-  pthread_mutex_unlock (&class->lock);
+  *extra = 0;
+  if (z.first && rest == 0)
+    return z;
+  if (!shrink)
+    return (struct zspage) { .first = 0 };
+  poor = poorest (pool, class, extra);
+  if (poor.first || z.first == 0)
+    return poor;
+  *extra = units_for (class, rest);
+  if (*extra >= z.units)
+    z.first = 0;
   return z;
 }
 
-/* Empty one zspage.  True if that freed memory. */
-static bool
-compact_one (struct pool *pool, struct zs_class *class, unsigned *budget,
-             bool shrink)
-{
-  unsigned extra = 0;
-  struct zspage z = choose (pool, class, shrink, &extra);
-  struct zspage spare = { .first = 0 };
+/* ---- Passes -------------------------------------------------------- */
 
+/* Zspages that could not be emptied because some of their objects are in
+ * use.  They stay isolated while there is work in the class, so that the
+ * others get their turn.
+ */
+#define STUCK_MAX 8
+
+struct pass {
+  struct pool *pool;
+  unsigned *budget;
+  bool shrink;
+  struct zspage stuck[STUCK_MAX];
+  unsigned nr_stuck;
+};
+
+/* Empty one zspage.  False if there is none, or there are too many that
+ * are stuck.
+ */
+static bool
+compact_one (struct pass *pass, struct zs_class *class, bool *freed)
+{
+  struct zspage z, spare = { .first = 0 };
+  unsigned extra;
+
+  pthread_mutex_lock (&class->lock);
+  z = choose (pass->pool, class, pass->shrink, &extra);
+  if (z.first)
+    zs_set_group (pass->pool, &z, ZS_ISOLATED);
+  pthread_mutex_unlock (&class->lock);
   if (z.first == 0)
     return false;
+
   if (extra)
-    spare = zs_create (pool, class, extra);
+    spare = zs_create (pass->pool, class, extra);
   if (extra == 0 || spare.first)
-    evacuate (pool, &z, &spare, budget);
+    evacuate (pass->pool, &z, &spare, pass->budget);
   if (spare.first) {            /* it was not needed after all */
-    arena_free (&pool->arena, spare.first, spare.units);
+    arena_free (&pass->pool->arena, spare.first, spare.units);
     extra = 0;
   }
-  if (!finish (pool, &z))
-    return false;
-  atomic_fetch_add (&pool->pages_compacted, z.units - extra);
-  return true;
+  if (*pass->budget == 0 || z.header->inuse == 0) {
+    if (!finish (pass->pool, &z))
+      return false;
+    atomic_fetch_add (&pass->pool->pages_compacted, (int) (z.units - extra));
+    *freed = true;
+    return true;
+  }
+  pass->stuck[pass->nr_stuck++] = z;
+  return pass->nr_stuck < STUCK_MAX;
 }
 
 /* Whether the class has opened a zspage since this was last asked. */
@@ -194,6 +272,21 @@ was_growing (struct zs_class *class)
   return r;
 }
 
+/* True if a zspage was freed. */
+static bool
+compact_class (struct pool *pool, struct zs_class *class, unsigned *budget,
+               bool shrink)
+{
+  struct pass pass = { .pool = pool, .budget = budget, .shrink = shrink };
+  bool freed = false;
+
+  while (*budget && compact_one (&pass, class, &freed))
+    ;
+  while (pass.nr_stuck)
+    freed |= finish (pool, &pass.stuck[--pass.nr_stuck]);
+  return freed;
+}
+
 bool
 zs_compact (struct pool *pool, unsigned *budget, bool shrink)
 {
@@ -206,10 +299,9 @@ zs_compact (struct pool *pool, unsigned *budget, bool shrink)
 
     growing = shrink && was_growing (class);
     done |= growing;
-    while (*budget && compact_one (pool, class, budget, shrink && !growing))
-      done = true;
+    done |= compact_class (pool, class, budget, shrink && !growing);
     if (*budget)
       zs->cursor = (zs->cursor + 1) % ZS_NR_CLASSES;
   }
-  return done;
+  return done || *budget == 0;
 }

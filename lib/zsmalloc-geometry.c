@@ -9,7 +9,7 @@
  *
  * The length of a zspage is not a constant of the class.  A long one
  * wastes less in its tail, but the last one of a class is half empty on
- * average, and there are 255 classes: in a store of a few megabytes that
+ * average, and there are 240 classes: in a store of a few megabytes that
  * would be most of the memory.  So the length minimizes what the class
  * as it is now would waste in both ways:
  *

@@ -3,7 +3,7 @@
 /* zsmalloc: packs objects densely, by size class.  After the allocator
  * of the Linux kernel (mm/zsmalloc.c), whose words it uses.
  *
- * An allocation takes the fullest zspage of its class that has room, so
+ * An allocation takes a zspage of the fullest group that has room, so
  * that the emptier ones have a chance to become empty.  Zspages are kept
  * in eight groups by fullness; within a group the order is whatever it
  * came to be.
@@ -20,8 +20,8 @@
  * list = fresh <= capacity; a zspage with nothing in use does not exist
  * (while no allocation is going on); a zspage is on the list of its
  * fullness; per class, `objects' and `capacity' are the sums over its
- * zspages.  All of it but the owners can be computed again from the
- * descriptors and the slots.
+ * zspages.  All of it can be computed again from the descriptors and the
+ * slots.
  *
  * Locks: one per class.  Units are taken from the arena and given back
  * without it.
@@ -78,13 +78,25 @@ header_of (const struct pool *pool, uint32_t first)
   return zs_find (pool, (uint64_t) first * ARENA_UNIT).header;
 }
 
+/* A list has become empty, or is so no longer; or so many more are full. */
+static void
+note_list (struct zs_class *class, unsigned group, int n)
+{
+  if (group >= ZS_NR_PARTIAL)
+    class->nr_full[group - ZS_NR_PARTIAL + 1] += n;
+  else if (class->groups[group])
+    class->partial_map |= 1u << group;
+  else
+    class->partial_map &= ~(1u << group);
+}
+
 static void
 list_remove (struct pool *pool, const struct zspage *z)
 {
   struct zs_class *class = z->class;
   struct zs_header *h = z->header;
 
-  if (h->group >= ZS_NR_GROUPS)
+  if (h->group == ZS_ISOLATED)
     return;
   if (h->prev)
     header_of (pool, h->prev)->next = h->next;
@@ -92,8 +104,7 @@ list_remove (struct pool *pool, const struct zspage *z)
     class->groups[h->group] = h->next;
   if (h->next)
     header_of (pool, h->next)->prev = h->prev;
-  if (class->groups[h->group] == 0)
-    class->group_map &= ~(1u << h->group);
+  note_list (class, h->group, -1);
 }
 
 static void
@@ -102,14 +113,14 @@ list_insert (struct pool *pool, const struct zspage *z)
   struct zs_class *class = z->class;
   struct zs_header *h = z->header;
 
-  if (h->group >= ZS_NR_GROUPS)
+  if (h->group == ZS_ISOLATED)
     return;
   h->prev = 0;
   h->next = class->groups[h->group];
   if (h->next)
     header_of (pool, h->next)->prev = z->first;
   class->groups[h->group] = z->first;
-  class->group_map |= 1u << h->group;
+  note_list (class, h->group, 1);
 }
 
 void
@@ -125,14 +136,17 @@ zs_set_group (struct pool *pool, const struct zspage *z, unsigned group)
 unsigned
 zs_natural_group (const struct zspage *z)
 {
-  /* The quotient is ZS_FULL for a full one. */
-  return z->header->inuse * ZS_NR_GROUPS / z->class->capacities[z->units];
+  unsigned capacity = z->class->capacities[z->units];
+
+  if (z->header->inuse == capacity)
+    return ZS_FULL (z->units);
+  return z->header->inuse * ZS_NR_PARTIAL / capacity;
 }
 
 struct zspage
 zs_fullest (const struct pool *pool, const struct zs_class *class)
 {
-  uint32_t map = class->group_map;
+  uint32_t map = class->partial_map;
 
   if (map == 0)
     return (struct zspage) { .first = 0 };
@@ -230,7 +244,7 @@ borrow (struct pool *pool, struct zs_class *class, uint32_t owner)
   size_t size_max = class->size + class->size / BORROW_LOSS;
 
   while (++class < end && class->size <= size_max && offset == 0)
-    if (class->group_map)
+    if (class->partial_map)
       offset = take_from_class (pool, class, owner);
   return offset;
 }

@@ -25,11 +25,12 @@
 
 /* ---- Size classes -------------------------------------------------- */
 
-/* Up to ZS_SMALL_MAX classes are 16 bytes apart: 16, 32, ..., 4080.
- * (What is between that and a page is stored as a page.)  From there to
- * POOL_OBJECT_MAX they are 128 bytes apart: 4224, 4352, ..., 16384.
+/* Up to ZS_SMALL_MAX classes are 16 bytes apart: 16, 32, ..., 3840.
+ * (The next larger ones would hold as many objects as they have units:
+ * what is between that and a page is better stored as a page.)  From
+ * there to POOL_OBJECT_MAX they are 128 bytes apart: 4224, ..., 16384.
  */
-#define ZS_SMALL_MAX 4080
+#define ZS_SMALL_MAX 3840
 #define ZS_NR_SMALL (ZS_SMALL_MAX / 16)
 #define ZS_NR_CLASSES (ZS_NR_SMALL + (POOL_OBJECT_MAX - ARENA_UNIT) / 128)
 
@@ -49,12 +50,14 @@ unsigned zs_best_units (size_t class_size, uint64_t objects);
 
 /* ---- Zspages ------------------------------------------------------- */
 
-/* Groups of zspages by fullness, emptiest first.  A full zspage and one
- * that compaction is emptying are on no list.
+/* Groups of zspages by fullness, emptiest first.  Full ones are grouped
+ * by their length instead.  One that compaction is emptying is on no
+ * list.
  */
-#define ZS_NR_GROUPS 8
-#define ZS_FULL ZS_NR_GROUPS
-#define ZS_ISOLATED (ZS_NR_GROUPS + 1)
+#define ZS_NR_PARTIAL 8
+#define ZS_FULL(units) (ZS_NR_PARTIAL + (units) - 1)
+#define ZS_NR_GROUPS (ZS_NR_PARTIAL + ZS_UNITS_MAX)
+#define ZS_ISOLATED ZS_NR_GROUPS
 
 #define ZS_FREE (UINT32_C (1) << 31)    /* in an owner: object is free */
 #define ZS_END 0xffff                   /* the end of the free list */
@@ -71,7 +74,8 @@ struct zs_class {
   _Alignas (64) pthread_mutex_t lock;   /* covers all, and the zspages */
   uint32_t size;
   uint32_t groups[ZS_NR_GROUPS];        /* heads of lists */
-  _Atomic uint32_t group_map;           /* bit: list is not empty */
+  _Atomic uint32_t partial_map;         /* bit: that list is not empty */
+  uint32_t nr_full[ZS_UNITS_MAX + 1];   /* zspages, by units */
   uint32_t opened;              /* zspages made since compaction looked */
   uint64_t objects;             /* in use, in all zspages */
   uint64_t capacity;            /* of all zspages */

@@ -82,6 +82,7 @@ AC_DEFUN([ZRAM_SANITIZERS], [
     AC_LINK_IFELSE([AC_LANG_PROGRAM([], [])], [],
                    [AC_MSG_ERROR([cannot link with -fsanitize=$enable_sanitizers])])
   ])
+  AM_CONDITIONAL([ENABLE_SANITIZERS], [test "x$enable_sanitizers" != xno])
   AC_SUBST([SANITIZER_PRELOAD])
   AC_SUBST([SANITIZER_LOADER])
 ])

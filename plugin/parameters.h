@@ -31,7 +31,10 @@ struct parameters {
 
 #define PARAMETERS_DEFAULT                      \
   {                                             \
-    .codec = { ZRAM_ALGORITHM_ZSTD, 1 },        \
+    .codec = {                                  \
+      .algorithm = ZRAM_ALGORITHM_ZSTD,         \
+      .level = 1,                               \
+    },                                          \
     .allocator = ZRAM_ALLOCATOR_ZSMALLOC,       \
   }
 

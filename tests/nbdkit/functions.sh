@@ -83,10 +83,16 @@ skip ()
   exit 77
 }
 
+# fail MESSAGE: and say which line of the test came to this.
 fail ()
 {
+  local i=0
+
   trap - ERR
-  echo "FAIL: $0: line ${BASH_LINENO[0]}: $*" >&2
+  while [ "${BASH_SOURCE[i + 1]}" != "$0" ] && [ $i -lt 9 ]; do
+    i=$((i + 1))
+  done
+  echo "FAIL: $0: line ${BASH_LINENO[i]}: $*" >&2
   exit 1
 }
 

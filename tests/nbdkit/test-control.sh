@@ -116,8 +116,8 @@ stat_is disk orig_data_size $((200 * 65536))
 
 # A socket that somebody serves is refused, and goes on working.
 status=0
-"$NBDKIT" -U - zram 1M control="${ctl[disk]}" --run 'echo started' \
-          > "$tmp/out" 2> "$tmp/err" || status=$?
+"$NBDKIT" -U "$tmp/second.sock" zram 1M control="${ctl[disk]}" \
+          --run 'echo started' > "$tmp/out" 2> "$tmp/err" || status=$?
 cat "$tmp/err"
 eq "status with a live control socket" $status 1
 eq "output" "$(cat "$tmp/out")" ""

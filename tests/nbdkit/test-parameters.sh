@@ -6,6 +6,15 @@
 
 . "$(dirname "$0")/functions.sh"
 
+# A socket with a name: nbdkit leaves the directory of an unnamed one
+# (-U -) behind when a parameter is wrong.
+run ()
+{
+  rm -f "$tmp/disk.sock"
+  timeout -k 10 60 "$NBDKIT" -U "$tmp/disk.sock" zram "$@" \
+          --run 'echo started'
+}
+
 # refused WORD... -- PARAMETER...: the one line must contain each word.
 refused ()
 {
@@ -16,8 +25,7 @@ refused ()
     shift
   done
   shift
-  timeout 60 "$NBDKIT" -U - zram "$@" --run 'echo started' \
-          > "$tmp/out" 2> "$tmp/err" || status=$?
+  run "$@" > "$tmp/out" 2> "$tmp/err" || status=$?
   cat "$tmp/err"
   eq "status of zram $*" $status 1
   eq "output of zram $*" "$(cat "$tmp/out")" ""
@@ -31,8 +39,7 @@ refused ()
 # accepted PARAMETER...
 accepted ()
 {
-  eq "output of zram $*" \
-     "$("$NBDKIT" -U - zram "$@" --run 'echo started')" started
+  eq "output of zram $*" "$(run "$@")" started
 }
 
 long=$(printf 'x%.0s' {1..108})

@@ -156,21 +156,28 @@ START_TEST (test_epoch)
 {
   static struct epoch epoch;
   epoch_token *before, *after;
+  uint64_t first, second;
 
-  epoch_begin (&epoch);
-  ck_assert (epoch_passed (&epoch));
+  epoch_init (&epoch);
+  ck_assert (epoch_passed (&epoch, epoch_ticket (&epoch)));
 
   before = epoch_enter (&epoch);
-  epoch_begin (&epoch);
-  ck_assert (!epoch_passed (&epoch));
+  first = epoch_ticket (&epoch);
+  ck_assert (!epoch_passed (&epoch, first));
   after = epoch_enter (&epoch);
   ck_assert_ptr_ne (before, after);
-  ck_assert (!epoch_passed (&epoch));
+  ck_assert (!epoch_passed (&epoch, first));
+
+  /* One that is asked for while another is running comes after it. */
+  second = epoch_ticket (&epoch);
+  ck_assert_uint_gt (second, first);
   epoch_leave (before);
-  ck_assert (!epoch_passed (&epoch));
+  ck_assert (!epoch_passed (&epoch, first));
   epoch_leave (after);
-  ck_assert (epoch_passed (&epoch));
-  ck_assert (epoch_passed (&epoch));
+  ck_assert (epoch_passed (&epoch, first));
+  ck_assert (epoch_passed (&epoch, second));
+  ck_assert_uint_eq (epoch_ticket (&epoch), second + 1);
+  epoch_destroy (&epoch);
 }
 END_TEST
 
