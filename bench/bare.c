@@ -36,6 +36,7 @@ struct bare {
   /* BARE_CODEC */
   struct codecs *codecs;
   struct codec_context *context;
+  struct codec_reader *reader;
   int index;
 
   /* BARE_PLAIN */
@@ -53,6 +54,7 @@ codec_new (struct bare *b)
   if (b->index == -1)
     err (EXIT_FAILURE, "codecs_add");
   b->context = codecs_get (b->codecs);
+  b->reader = codecs_get_reader (b->codecs);
 }
 
 static void
@@ -83,8 +85,10 @@ bare_new (enum bare_kind kind, const struct zram_codec *codec)
 void
 bare_free (struct bare *b)
 {
-  if (b->context)
-    codecs_put (b->context);
+  if (b->context) {
+    codecs_put_reader (b->codecs, b->reader);
+    codecs_put (b->codecs, b->context);
+  }
   codecs_destroy (b->codecs);
   ZSTD_freeCCtx (b->cctx);
   ZSTD_freeDCtx (b->dctx);
@@ -166,7 +170,7 @@ bare_decompress (struct bare *b, const void *object, size_t size, void *page)
   if (size == BENCH_PAGE)
     memcpy (page, object, BENCH_PAGE);
   else if (b->kind == BARE_CODEC) {
-    if (!codecs_decompress (b->codecs, b->context, b->index,
+    if (!codecs_decompress (b->codecs, b->reader, b->index,
                             object, size, page))
       errx (EXIT_FAILURE, "codecs_decompress failed");
   }

@@ -9,8 +9,8 @@
  * Each chunk of 16 units has two bitmaps: units that are handed out, and
  * units that hold memory.  A unit is resident from the moment it is
  * first handed out until arena_release gives it back; a free unit that
- * is still resident is the cheapest to hand out again, so it is tried
- * first.  Chunks stand in bins by their longest free run, so a run is
+ * is still resident is the cheapest to hand out again, so within a chunk
+ * it is tried first.  Chunks stand in bins by their longest free run, so a run is
  * found in a few instructions, and best fit keeps long runs whole.
  *
  * Why return single units, and not whole chunks?  Because then a chunk
@@ -40,7 +40,6 @@
 #include "mapping.h"
 
 #define CHUNK_SIZE (ARENA_CHUNK_UNITS * ARENA_UNIT)
-#define ARENA_SIZE_MIN (1024 * (uint64_t) CHUNK_SIZE)
 
 struct arena_chunk {
   uint16_t used;                /* bitmap of units handed out */
@@ -55,21 +54,20 @@ arena_init (struct arena *arena, struct limit *limit, uint64_t size,
   *arena = (struct arena) {
     .limit = limit,
     .record_size = record_size + sizeof (struct arena_chunk),
+    .size = size,
+    .nr_chunks = size / CHUNK_SIZE,
     .made = 1,
     .cursor = 1,
   };
 
-  while ((arena->base = mapping_reserve (size)) == NULL) {
-    size /= 2;
-    if (size < ARENA_SIZE_MIN)
-      return -1;
-  }
-  arena->size = size;
-  arena->nr_chunks = size / CHUNK_SIZE;
+  arena->base = mapping_reserve (size);
+  if (arena->base == NULL)
+    return -1;
   arena->chunks = mapping_reserve (arena->nr_chunks
                                    * sizeof (struct arena_chunk));
   if (arena->chunks == NULL) {
     mapping_release (arena->base, size);
+    arena->base = NULL;
     return -1;
   }
   pthread_mutex_init (&arena->lock, NULL);
@@ -249,6 +247,7 @@ arena_free (struct arena *arena, uint32_t unit, unsigned units)
   chunk_set_used (arena, c, arena->chunks[c].used & ~run);
   arena->used -= units;
   pthread_mutex_unlock (&arena->lock);
+  limit_note_freed (arena->limit);
 }
 
 /* ---- Returning memory to the system -------------------------------- */
@@ -322,33 +321,25 @@ arena_release (struct arena *arena, uint64_t keep)
 
 /* ---- Questions ----------------------------------------------------- */
 
-static uint64_t
-locked_read (struct arena *arena, const uint64_t *counter)
+uint64_t
+arena_used (const struct arena *arena)
 {
-  uint64_t r;
-
-  pthread_mutex_lock (&arena->lock);
-  r = *counter;
-  pthread_mutex_unlock (&arena->lock);
-  return r * ARENA_UNIT;
+  return atomic_load_explicit (&arena->used, memory_order_relaxed)
+    * ARENA_UNIT;
 }
 
 uint64_t
-arena_used (struct arena *arena)
+arena_used_max (const struct arena *arena)
 {
-  return locked_read (arena, &arena->used);
+  return atomic_load_explicit (&arena->used_max, memory_order_relaxed)
+    * ARENA_UNIT;
 }
 
 uint64_t
-arena_used_max (struct arena *arena)
+arena_resident (const struct arena *arena)
 {
-  return locked_read (arena, &arena->used_max);
-}
-
-uint64_t
-arena_resident (struct arena *arena)
-{
-  return locked_read (arena, &arena->resident);
+  return atomic_load_explicit (&arena->resident, memory_order_relaxed)
+    * ARENA_UNIT;
 }
 
 uint32_t

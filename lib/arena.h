@@ -8,6 +8,7 @@
 #define ARENA_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -39,15 +40,16 @@ struct arena {
   uint32_t bins[ARENA_CHUNK_UNITS + 1];
   uint32_t bin_map;
 
-  uint64_t used;                /* units handed out */
-  uint64_t used_max;
-  uint64_t resident;            /* units that hold memory, used or not */
+  /* Changed under the lock, but read by anybody. */
+  _Atomic uint64_t used;        /* units handed out */
+  _Atomic uint64_t used_max;
+  _Atomic uint64_t resident;    /* units that hold memory, used or not */
 };
 
-/* Reserve up to SIZE bytes of address space (a multiple of the chunk;
- * less is taken where the system refuses so much).  RECORD_SIZE is what
- * the caller keeps for each chunk in a mapping of its own: it is charged
- * along with the arena's own records.  -1 and errno on failure.
+/* Reserve SIZE bytes of address space (a multiple of the chunk).
+ * RECORD_SIZE is what the caller keeps for each chunk in a mapping of his
+ * own: it is charged along with the arena's own records.  -1 and errno on
+ * failure.
  */
 int arena_init (struct arena *, struct limit *, uint64_t size,
                 size_t record_size);
@@ -69,10 +71,12 @@ void arena_free (struct arena *, uint32_t unit, unsigned units);
  */
 uint64_t arena_release (struct arena *, uint64_t keep);
 
-/* Bytes handed out, the most that ever were, and bytes resident. */
-uint64_t arena_used (struct arena *);
-uint64_t arena_used_max (struct arena *);
-uint64_t arena_resident (struct arena *);
+/* Bytes handed out, the most that ever were, and bytes resident.  None
+ * of these takes a lock.
+ */
+uint64_t arena_used (const struct arena *);
+uint64_t arena_used_max (const struct arena *);
+uint64_t arena_resident (const struct arena *);
 
 /* The number of units below which all that were ever used lie. */
 uint32_t arena_end (struct arena *);

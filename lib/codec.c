@@ -9,9 +9,7 @@
  * processors, all made and warmed before the first request, and a thread
  * borrows one for one page at a time.
  *
- * A context is guarded by a mutex.  A thread tries those next to its
- * processor first, so it tends to get one whose tables are in its cache,
- * and if all are taken it waits for the one it tried first.
+ * Readers are lent like contexts (lend.c), and as many.
  *
  * A dictionary is digested once, by whoever adds it, and then shared by
  * all contexts (ZSTD_CDict, ZSTD_DDict).  A context is set to one codec
@@ -26,7 +24,8 @@
  * are not stored.  zstd reads them, so before decompressing the object
  * is copied behind them: 30 ns for 0.7 % of the memory.
  *
- * Locks: one for changes of the table, then one per context.
+ * Locks: one for changes of the table.  What is lent belongs to whoever
+ * has it.
  */
 
 #include <config.h>
@@ -44,6 +43,7 @@
 #include <zstd.h>
 
 #include "codec.h"
+#include "lend.h"
 #include "slot.h"
 #include "stripe.h"
 
@@ -68,14 +68,19 @@ struct entry {
 /* A context as we know it; users see the first member. */
 struct context {
   struct codec_context public;
-  pthread_mutex_t lock;
-  uint64_t serial;              /* the entry that zstd_compress is set to */
-  ZSTD_CCtx *zstd_compress;
-  ZSTD_DCtx *zstd_decompress;
+  uint64_t serial;              /* the entry that zstd is set to */
+  ZSTD_CCtx *zstd;
   void *lz4;                    /* working memory of lz4... */
   void *lz4hc;                  /* ...and lz4hc, where they are used */
-  _Atomic uint64_t size;        /* of the four, in bytes */
+  _Atomic uint64_t size;        /* of all that, in bytes */
   _Atomic uint64_t compressed;  /* pages; only the holder changes it */
+};
+
+struct codec_reader {
+  unsigned char header[8];
+  unsigned char object[ZRAM_PAGE_SIZE]; /* a copy, behind its header */
+  ZSTD_DCtx *zstd;              /* where it is used */
+  _Atomic uint64_t size;        /* of all that, in bytes */
 };
 
 struct codecs {
@@ -83,7 +88,9 @@ struct codecs {
   uint64_t last_serial;
   struct entry table[SLOT_CODECS];
   struct context *contexts;
-  unsigned nr_contexts;
+  struct codec_reader *readers;
+  unsigned nr_contexts;         /* and as many readers */
+  struct lend lent_contexts, lent_readers;
   struct {
     alignas (STRIPE_ALIGN) _Atomic int64_t objects[SLOT_CODECS];
   } stripes[NR_STRIPES];
@@ -91,35 +98,25 @@ struct codecs {
 
 /* ---- Life ---------------------------------------------------------- */
 
-static void
-context_destroy (struct context *context)
-{
-  ZSTD_freeCCtx (context->zstd_compress);
-  ZSTD_freeDCtx (context->zstd_decompress);
-  free (context->lz4);
-  free (context->lz4hc);
-  pthread_mutex_destroy (&context->lock);
-}
-
 struct codecs *
 codecs_create (unsigned nr_contexts)
 {
   struct codecs *codecs = aligned_alloc (_Alignof (struct codecs),
                                          sizeof *codecs);
-  unsigned i;
 
   if (codecs == NULL)
     return NULL;
   memset (codecs, 0, sizeof *codecs);
+  pthread_mutex_init (&codecs->lock, NULL);
+  codecs->nr_contexts = nr_contexts;
   codecs->contexts = calloc (nr_contexts, sizeof *codecs->contexts);
-  if (codecs->contexts == NULL) {
-    free (codecs);
+  codecs->readers = calloc (nr_contexts, sizeof *codecs->readers);
+  if (codecs->contexts == NULL || codecs->readers == NULL
+      || lend_init (&codecs->lent_contexts, nr_contexts) == -1
+      || lend_init (&codecs->lent_readers, nr_contexts) == -1) {
+    codecs_destroy (codecs);
     return NULL;
   }
-  codecs->nr_contexts = nr_contexts;
-  pthread_mutex_init (&codecs->lock, NULL);
-  for (i = 0; i < nr_contexts; i++)
-    pthread_mutex_init (&codecs->contexts[i].lock, NULL);
   return codecs;
 }
 
@@ -138,12 +135,20 @@ codecs_destroy (struct codecs *codecs)
 
   if (codecs == NULL)
     return;
-  for (i = 0; i < codecs->nr_contexts; i++)
-    context_destroy (&codecs->contexts[i]);
+  for (i = 0; codecs->contexts && i < codecs->nr_contexts; i++) {
+    ZSTD_freeCCtx (codecs->contexts[i].zstd);
+    free (codecs->contexts[i].lz4);
+    free (codecs->contexts[i].lz4hc);
+  }
+  for (i = 0; codecs->readers && i < codecs->nr_contexts; i++)
+    ZSTD_freeDCtx (codecs->readers[i].zstd);
   for (i = CODEC_FIRST; i < SLOT_CODECS; i++)
     entry_clear (&codecs->table[i]);
+  lend_destroy (&codecs->lent_contexts);
+  lend_destroy (&codecs->lent_readers);
   pthread_mutex_destroy (&codecs->lock);
   free (codecs->contexts);
+  free (codecs->readers);
   free (codecs);
 }
 
@@ -158,13 +163,11 @@ set_zstd (ZSTD_CCtx *cctx, ZSTD_cParameter parameter, int value)
 static bool
 prepare_zstd (struct context *context, const struct entry *entry)
 {
-  ZSTD_CCtx *cctx = context->zstd_compress;
+  ZSTD_CCtx *cctx = context->zstd;
 
   if (cctx == NULL)
-    cctx = context->zstd_compress = ZSTD_createCCtx ();
-  if (context->zstd_decompress == NULL)
-    context->zstd_decompress = ZSTD_createDCtx ();
-  if (cctx == NULL || context->zstd_decompress == NULL)
+    cctx = context->zstd = ZSTD_createCCtx ();
+  if (cctx == NULL)
     return false;
 
   /* A page that did not fit has left a frame unfinished. */
@@ -197,23 +200,34 @@ prepare (struct context *context, const struct entry *entry)
   return false;
 }
 
+/* Readers need working memory for zstd only. */
+static bool
+prepare_reader (struct codec_reader *reader, const struct entry *entry)
+{
+  if (reader->zstd == NULL
+      && entry->codec.algorithm == ZRAM_ALGORITHM_ZSTD)
+    reader->zstd = ZSTD_createDCtx ();
+  return reader->zstd || entry->codec.algorithm != ZRAM_ALGORITHM_ZSTD;
+}
+
 static uint64_t
 context_size (const struct context *context)
 {
   return sizeof *context
-    + ZSTD_sizeof_CCtx (context->zstd_compress)
-    + ZSTD_sizeof_DCtx (context->zstd_decompress)
+    + ZSTD_sizeof_CCtx (context->zstd)
     + (context->lz4 ? LZ4_sizeofState () : 0)
     + (context->lz4hc ? LZ4_sizeofStateHC () : 0);
 }
 
 /* Let the libraries make and touch what they make and touch on first
- * use: compress a page that has something of everything.
+ * use: compress a page that has something of everything, and decompress
+ * it.
  */
 static void
-exercise (struct codecs *codecs, struct context *context, unsigned codec)
+exercise (struct codecs *codecs, struct context *context,
+          struct codec_reader *reader, unsigned codec)
 {
-  unsigned char *page = context->public.page, object[ZRAM_PAGE_SIZE];
+  unsigned char *page = context->public.page;
   uint32_t x = 1;
   size_t i, size;
 
@@ -223,13 +237,28 @@ exercise (struct codecs *codecs, struct context *context, unsigned codec)
   }
   size = codecs_compress (codecs, &context->public, codec, page,
                           ZRAM_PAGE_SIZE);
-  if (size) {
-    memcpy (object, context->public.object, size);
-    codecs_decompress (codecs, &context->public, codec, object, size, page);
-  }
+  if (size)
+    codecs_decompress (codecs, reader, codec, context->public.object, size,
+                       page);
 }
 
-/* Prepare all contexts for a codec.  They may be in use. */
+static bool
+warm_pair (struct codecs *codecs, unsigned i, unsigned codec)
+{
+  const struct entry *entry = &codecs->table[codec];
+  struct context *context = &codecs->contexts[i];
+  struct codec_reader *reader = &codecs->readers[i];
+
+  if (!prepare (context, entry) || !prepare_reader (reader, entry))
+    return false;
+  exercise (codecs, context, reader, codec);
+  atomic_store (&context->size, context_size (context));
+  atomic_store (&reader->size,
+                sizeof *reader + ZSTD_sizeof_DCtx (reader->zstd));
+  return true;
+}
+
+/* Prepare all contexts and readers for a codec.  They may be in use. */
 static bool
 warm (struct codecs *codecs, unsigned codec)
 {
@@ -237,14 +266,11 @@ warm (struct codecs *codecs, unsigned codec)
   bool ok = true;
 
   for (i = 0; ok && i < codecs->nr_contexts; i++) {
-    struct context *context = &codecs->contexts[i];
-
-    pthread_mutex_lock (&context->lock);
-    ok = prepare (context, &codecs->table[codec]);
-    if (ok)
-      exercise (codecs, context, codec);
-    atomic_store (&context->size, context_size (context));
-    pthread_mutex_unlock (&context->lock);
+    lend_take_this (&codecs->lent_contexts, i);
+    lend_take_this (&codecs->lent_readers, i);
+    ok = warm_pair (codecs, i, codec);
+    lend_return (&codecs->lent_readers, i);
+    lend_return (&codecs->lent_contexts, i);
   }
   return ok;
 }
@@ -358,7 +384,8 @@ codecs_size (struct codecs *codecs)
   unsigned i;
 
   for (i = 0; i < codecs->nr_contexts; i++)
-    size += atomic_load (&codecs->contexts[i].size);
+    size += atomic_load (&codecs->contexts[i].size)
+      + atomic_load (&codecs->readers[i].size);
   pthread_mutex_lock (&codecs->lock);
   for (i = CODEC_FIRST; i < SLOT_CODECS; i++)
     size += ZSTD_sizeof_CDict (codecs->table[i].cdict)
@@ -378,6 +405,17 @@ codecs_size_with (unsigned nr_contexts, const struct zram_codec *codec)
     size = codecs_size (codecs) - sizeof *codecs;
   codecs_destroy (codecs);
   return sizeof *codecs + nr_contexts * size;
+}
+
+uint64_t
+codecs_growth (struct codecs *codecs, const struct zram_codec *codec)
+{
+  bool known;
+
+  pthread_mutex_lock (&codecs->lock);
+  known = find (codecs, codec) >= 0;
+  pthread_mutex_unlock (&codecs->lock);
+  return known ? 0 : codecs_size_with (codecs->nr_contexts, codec);
 }
 
 /* ---- Counting ------------------------------------------------------ */
@@ -423,48 +461,52 @@ count_compressed (struct context *context)
   atomic_store_explicit (&context->compressed, n + 1, memory_order_relaxed);
 }
 
-/* ---- Borrowing contexts -------------------------------------------- */
+/* ---- Lending ------------------------------------------------------- */
 
 struct codec_context *
 codecs_get (struct codecs *codecs)
 {
-  unsigned first = 2 * (unsigned) sched_getcpu () % codecs->nr_contexts;
-  unsigned i, n;
-
-  for (i = 0; i < codecs->nr_contexts; i++) {
-    n = (first + i) % codecs->nr_contexts;
-    if (pthread_mutex_trylock (&codecs->contexts[n].lock) == 0)
-      return &codecs->contexts[n].public;
-  }
-  pthread_mutex_lock (&codecs->contexts[first].lock);
-  return &codecs->contexts[first].public;
+  return &codecs->contexts[lend_take (&codecs->lent_contexts)].public;
 }
 
 void
-codecs_put (struct codec_context *public)
+codecs_put (struct codecs *codecs, struct codec_context *public)
 {
-  pthread_mutex_unlock (&((struct context *) public)->lock);
+  lend_return (&codecs->lent_contexts,
+               (struct context *) public - codecs->contexts);
+}
+
+struct codec_reader *
+codecs_get_reader (struct codecs *codecs)
+{
+  return &codecs->readers[lend_take (&codecs->lent_readers)];
+}
+
+void
+codecs_put_reader (struct codecs *codecs, struct codec_reader *reader)
+{
+  lend_return (&codecs->lent_readers, reader - codecs->readers);
 }
 
 /* ---- Compressing and decompressing --------------------------------- */
 
-/* Where zstd's frame of the object in the context begins. */
+/* Where the frame of an object begins that has room before it. */
 static unsigned char *
-zstd_frame (struct context *context)
+zstd_frame (unsigned char *object)
 {
-  return context->public.object - sizeof zstd_header;
+  return object - sizeof zstd_header;
 }
 
 static size_t
 zstd_compress (struct context *context, const struct entry *entry,
                const void *page, size_t max)
 {
-  unsigned char *frame = zstd_frame (context);
+  unsigned char *frame = zstd_frame (context->public.object);
   size_t r;
 
   if (context->serial != entry->serial && !prepare_zstd (context, entry))
     return 0;
-  r = ZSTD_compress2 (context->zstd_compress, frame, max + sizeof zstd_header,
+  r = ZSTD_compress2 (context->zstd, frame, max + sizeof zstd_header,
                       page, ZRAM_PAGE_SIZE);
   if (ZSTD_isError (r) || memcmp (frame, zstd_header, sizeof zstd_header) != 0)
     return 0;
@@ -472,15 +514,14 @@ zstd_compress (struct context *context, const struct entry *entry,
 }
 
 static bool
-zstd_decompress (struct context *context, const struct entry *entry,
+zstd_decompress (struct codec_reader *reader, const struct entry *entry,
                  const void *object, size_t size, void *page)
 {
-  unsigned char *frame = zstd_frame (context);
+  unsigned char *frame = zstd_frame (reader->object);
 
   memcpy (frame, zstd_header, sizeof zstd_header);
-  memcpy (context->public.object, object, size);
-  return ZSTD_decompress_usingDDict (context->zstd_decompress,
-                                     page, ZRAM_PAGE_SIZE,
+  memcpy (reader->object, object, size);
+  return ZSTD_decompress_usingDDict (reader->zstd, page, ZRAM_PAGE_SIZE,
                                      frame, sizeof zstd_header + size,
                                      entry->ddict) == ZRAM_PAGE_SIZE;
 }
@@ -513,7 +554,7 @@ codecs_compress (struct codecs *codecs, struct codec_context *public,
 }
 
 bool
-codecs_needs_context (const struct codecs *codecs, unsigned codec)
+codecs_needs_reader (const struct codecs *codecs, unsigned codec)
 {
   return codec >= CODEC_FIRST
     && codecs->table[codec].codec.algorithm == ZRAM_ALGORITHM_ZSTD;
@@ -534,7 +575,7 @@ decompress_pattern (const void *object, size_t size, unsigned char *page)
 }
 
 bool
-codecs_decompress (struct codecs *codecs, struct codec_context *public,
+codecs_decompress (struct codecs *codecs, struct codec_reader *reader,
                    unsigned codec, const void *object, size_t size,
                    void *page)
 {
@@ -555,8 +596,7 @@ codecs_decompress (struct codecs *codecs, struct codec_context *public,
     return LZ4_decompress_safe (object, page, size, ZRAM_PAGE_SIZE)
       == ZRAM_PAGE_SIZE;
   case ZRAM_ALGORITHM_ZSTD:
-    return zstd_decompress ((struct context *) public, entry, object, size,
-                            page);
+    return zstd_decompress (reader, entry, object, size, page);
   }
   return false;
 }

@@ -27,14 +27,19 @@ enum {
 
 struct codecs;
 
-/* What a thread needs to compress or decompress: working memory of the
- * libraries and two buffers.  Belongs to one thread at a time.
+/* What a thread needs to compress: working memory of the libraries and
+ * two buffers.  Belongs to one thread at a time.
  */
 struct codec_context {
   unsigned char page[ZRAM_PAGE_SIZE];   /* the user's, to assemble a page */
   unsigned char header[8];              /* see codec.c */
   unsigned char object[ZRAM_PAGE_SIZE]; /* what codecs_compress makes */
 };
+
+/* What a thread needs to decompress.  Apart from the others, so that
+ * reads do not queue behind writes, which take three times as long.
+ */
+struct codec_reader;
 
 /* ---- The table ----------------------------------------------------- */
 
@@ -67,6 +72,9 @@ bool codecs_has_dictionary (const struct codecs *, unsigned codec);
 /* Memory that contexts and dictionaries take, in bytes. */
 uint64_t codecs_size (struct codecs *);
 
+/* An upper bound for what that grows by if this codec is added. */
+uint64_t codecs_growth (struct codecs *, const struct zram_codec *);
+
 /* What that will be with NR_CONTEXTS contexts and this one codec. */
 uint64_t codecs_size_with (unsigned nr_contexts, const struct zram_codec *);
 
@@ -84,10 +92,11 @@ uint64_t codecs_compressed (const struct codecs *);
 /* ---- Compressing --------------------------------------------------- */
 
 /* Take a context, waiting for one if all are taken, and put it back.
- * Take it before a slot is locked, never after.
+ * Take it before a reader, and a reader before a slot is locked, never
+ * after.
  */
 struct codec_context *codecs_get (struct codecs *);
-void codecs_put (struct codec_context *);
+void codecs_put (struct codecs *, struct codec_context *);
 
 /* Compress a page to an object in the context.  Returns its size, or 0
  * if that would be more than MAX (at most ZRAM_PAGE_SIZE).
@@ -95,14 +104,19 @@ void codecs_put (struct codec_context *);
 size_t codecs_compress (struct codecs *, struct codec_context *,
                         unsigned codec, const void *page, size_t max);
 
-/* Whether decompressing needs a context. */
-bool codecs_needs_context (const struct codecs *, unsigned codec);
+/* ---- Decompressing ------------------------------------------------- */
 
-/* Decompress an object.  The context may be NULL where none is needed;
- * otherwise its object is overwritten.  False if the object is not what
- * CODEC makes of a page; the contents of PAGE are undefined then.
+struct codec_reader *codecs_get_reader (struct codecs *);
+void codecs_put_reader (struct codecs *, struct codec_reader *);
+
+/* Whether decompressing needs a reader. */
+bool codecs_needs_reader (const struct codecs *, unsigned codec);
+
+/* Decompress an object.  The reader may be NULL where none is needed.
+ * False if the object is not what CODEC makes of a page; the contents of
+ * PAGE are undefined then.
  */
-bool codecs_decompress (struct codecs *, struct codec_context *,
+bool codecs_decompress (struct codecs *, struct codec_reader *,
                         unsigned codec, const void *object, size_t size,
                         void *page);
 

@@ -100,7 +100,7 @@ static bool
 is_sample (struct zram_store *store, uint64_t word)
 {
   return slot_state (word) == SLOT_RAM
-    && codecs_needs_context (store->memory->codecs, slot_codec (word));
+    && codecs_needs_reader (store->memory->codecs, slot_codec (word));
 }
 
 /* Objects that can be samples, about. */
@@ -224,14 +224,15 @@ static size_t
 try_page (struct codecs *codecs, unsigned codec, const void *page)
 {
   struct codec_context *context = codecs_get (codecs);
-  unsigned char object[ZRAM_PAGE_SIZE], back[ZRAM_PAGE_SIZE];
+  struct codec_reader *reader = codecs_get_reader (codecs);
   size_t size = codecs_compress (codecs, context, codec, page,
                                  ZRAM_PAGE_SIZE - 1);
 
-  memcpy (object, context->object, size);
-  if (size && !codecs_decompress (codecs, context, codec, object, size, back))
+  if (size && !codecs_decompress (codecs, reader, codec, context->object,
+                                  size, context->page))
     size = 0;
-  codecs_put (context);
+  codecs_put_reader (codecs, reader);
+  codecs_put (codecs, context);
   return size ? size : ZRAM_PAGE_SIZE;
 }
 

@@ -4,7 +4,7 @@
  *
  * Whoever makes a page of memory resident charges it here first, and
  * uncharges it after the page has gone back to the system.  So the
- * count is never below what is really resident, and never above the
+ * count is never below what the store holds, and never above the
  * limit.  Charging happens once for a run of pages, not once for an
  * object: it is off the fast path.
  */
@@ -19,6 +19,7 @@
 struct limit {
   uint64_t max;                 /* bytes; 0: no limit */
   _Atomic uint64_t resident;    /* bytes charged */
+  _Atomic uint64_t freed;       /* how often something was freed */
 };
 
 static inline uint64_t
@@ -45,10 +46,27 @@ limit_charge (struct limit *limit, uint64_t bytes)
   return true;
 }
 
+/* Something was freed, so that an allocation that failed before may do
+ * now.  Whoever is about to give up compares limit_freed with what it
+ * was before he tried.
+ */
+static inline void
+limit_note_freed (struct limit *limit)
+{
+  atomic_fetch_add (&limit->freed, 1);
+}
+
+static inline uint64_t
+limit_freed (const struct limit *limit)
+{
+  return atomic_load (&limit->freed);
+}
+
 static inline void
 limit_uncharge (struct limit *limit, uint64_t bytes)
 {
   atomic_fetch_sub_explicit (&limit->resident, bytes, memory_order_relaxed);
+  limit_note_freed (limit);
 }
 
 #endif /* LIMIT_H */

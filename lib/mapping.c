@@ -3,8 +3,10 @@
 /* The only place that talks to the kernel about memory.
  *
  * MAP_NORESERVE, because the size of a table says nothing of how much
- * of it will be used: without it a machine that accounts strictly, or
- * is merely small, refuses mappings that would never have been filled.
+ * of it will be used: without it a machine that is merely small refuses
+ * mappings that would never have been filled.  (One that is set to
+ * account strictly, vm.overcommit_memory=2, ignores the flag; there we
+ * get by with less, see memory.c.)
  */
 
 #include <config.h>

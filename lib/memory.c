@@ -26,6 +26,13 @@
 #define KEEP_POOL (256 * 1024)
 #define KEEP_TABLE (64 * 1024)
 
+/* Address space: the least that we start with, and how much of it goes to
+ * slot tables: 8 bytes for a page, whose object may take an eighth of it.
+ */
+#define ARENA_SIZE_MIN (UINT64_C (64) << 20)
+#define POOL_TO_TABLE (ZRAM_PAGE_SIZE / sizeof (slot) / 8)
+#define TABLE_SIZE_MIN (UINT64_C (16) << 20)
+
 /* More contexts than this are of no use however many processors. */
 #define CONTEXTS_MAX 128
 
@@ -112,6 +119,22 @@ tick_stores (struct zram_memory *memory)
   return more;
 }
 
+/* Return free memory to the system, but for what is to be kept.  One at a
+ * time: while a unit is on its way it is neither free nor charged less,
+ * and whoever looks for memory then must wait for it.
+ */
+static uint64_t
+release (struct zram_memory *memory, uint64_t keep_pool, uint64_t keep_table)
+{
+  uint64_t released;
+
+  pthread_mutex_lock (&memory->reclaiming);
+  released = arena_release (&memory->pool.arena, keep_pool)
+    + arena_release (&memory->table.arena, keep_table);
+  pthread_mutex_unlock (&memory->reclaiming);
+  return released;
+}
+
 static bool
 tick (void *opaque)
 {
@@ -120,8 +143,7 @@ tick (void *opaque)
 
   more |= tick_stores (memory);
   more |= compact_for (memory, COMPACT_NS);
-  more |= arena_release (&memory->pool.arena, KEEP_POOL) > 0;
-  more |= arena_release (&memory->table.arena, KEEP_TABLE) > 0;
+  more |= release (memory, KEEP_POOL, KEEP_TABLE) > 0;
   return more;
 }
 
@@ -135,20 +157,31 @@ zram_memory_settle (struct zram_memory *memory)
 }
 
 bool
-memory_reclaim (struct zram_memory *memory)
+memory_reclaim (struct zram_memory *memory, uint64_t freed)
 {
   unsigned budget = RECLAIM_PORTION;
-  bool compacted;
-  uint64_t released;
 
+  if (errno != ENOSPC && errno != ENOMEM)
+    return false;
   table_poll (&memory->table);
-  released = arena_release (&memory->pool.arena, 0)
-    + arena_release (&memory->table.arena, 0);
-  if (released)
+  if (release (memory, 0, 0) || limit_freed (&memory->limit) != freed)
     return true;
-  compacted = pool_compact (&memory->pool, &budget, false);
-  released = arena_release (&memory->pool.arena, 0);
-  return compacted || released;
+  pool_compact (&memory->pool, &budget, false);
+  release (memory, 0, 0);
+  return limit_freed (&memory->limit) != freed;
+}
+
+bool
+memory_wait_for_leaves (struct zram_memory *memory)
+{
+  unsigned polls;
+
+  if (table_nr_waiting (&memory->table) == 0)
+    return false;
+  /* The requests that they wait for take milliseconds. */
+  for (polls = 0; polls < 1000 && table_poll (&memory->table); polls++)
+    usleep (100);
+  return true;
 }
 
 int
@@ -190,19 +223,59 @@ memory_charge_codecs (struct zram_memory *memory)
   return true;
 }
 
+/* Reserve address space for objects, SIZE bytes, and for as many slots
+ * as they can have.
+ */
+static int
+make_arenas (struct zram_memory *memory, enum zram_allocator allocator,
+             uint64_t size)
+{
+  uint64_t table_size = size / POOL_TO_TABLE;
+
+  if (table_size < TABLE_SIZE_MIN)
+    table_size = TABLE_SIZE_MIN;
+  if (table_size > TABLE_SIZE_MAX)
+    table_size = TABLE_SIZE_MAX;
+  if (table_init (&memory->table, &memory->limit, table_size) == -1)
+    return -1;
+  if (pool_init (&memory->pool, &memory->table, &memory->limit, allocator,
+                 size) == 0)
+    return 0;
+  table_destroy (&memory->table);
+  return -1;
+}
+
+/* As large as the system allows (ulimit -v, strict overcommit), but then
+ * leave half of what it would allow to others.
+ */
+static int
+make_arenas_that_fit (struct zram_memory *memory,
+                      const struct zram_memory_config *config)
+{
+  uint64_t size = config->arena_size ? : SLOT_OFFSET_MAX;
+  uint64_t wanted = size;
+
+  while (make_arenas (memory, config->allocator, size) == -1) {
+    size /= 2;
+    if (errno != ENOMEM || size < ARENA_SIZE_MIN)
+      return -1;
+  }
+  if (size == wanted)
+    return 0;
+  pool_destroy (&memory->pool);
+  table_destroy (&memory->table);
+  return make_arenas (memory, config->allocator, size / 2);
+}
+
 static int
 make_parts (struct zram_memory *memory,
             const struct zram_memory_config *config)
 {
-  uint64_t arena_size = config->arena_size ? : SLOT_OFFSET_MAX;
-
   if (!limit_charge (&memory->limit, sizeof *memory)) {
     errno = ENOSPC;
     return -1;
   }
-  if (table_init (&memory->table, &memory->limit) == -1
-      || pool_init (&memory->pool, &memory->table, &memory->limit,
-                    config->allocator, arena_size) == -1)
+  if (make_arenas_that_fit (memory, config) == -1)
     return -1;
   memory->codecs = codecs_create (nr_contexts (config));
   if (memory->codecs == NULL)
@@ -220,6 +293,7 @@ zram_memory_create (const struct zram_memory_config *config)
   struct zram_memory *memory;
 
   if (config->arena_size > SLOT_OFFSET_MAX
+      || config->arena_size % (ARENA_CHUNK_UNITS * ARENA_UNIT)
       || (unsigned) config->allocator >= ZRAM_NR_ALLOCATORS) {
     errno = EINVAL;
     return NULL;
@@ -229,6 +303,7 @@ zram_memory_create (const struct zram_memory_config *config)
     return NULL;
   *memory = (struct zram_memory) { .limit.max = config->mem_limit };
   pthread_mutex_init (&memory->lock, NULL);
+  pthread_mutex_init (&memory->reclaiming, NULL);
   worker_init (&memory->worker, tick, memory);
   if (make_parts (memory, config) == -1) {
     int err = errno;
@@ -250,6 +325,7 @@ zram_memory_destroy (struct zram_memory *memory)
   codecs_destroy (memory->codecs);
   pool_destroy (&memory->pool);
   table_destroy (&memory->table);
+  pthread_mutex_destroy (&memory->reclaiming);
   pthread_mutex_destroy (&memory->lock);
   free (memory);
 }

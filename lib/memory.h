@@ -23,6 +23,7 @@ struct zram_memory {
   struct codecs *codecs;
   uint64_t codecs_charged;      /* bytes */
   struct worker worker;
+  pthread_mutex_t reclaiming;   /* one thread returns memory at a time */
 
   /* Covers the list, and what background work keeps in its stores. */
   pthread_mutex_t lock;
@@ -36,10 +37,16 @@ struct zram_memory {
  */
 bool memory_charge_codecs (struct zram_memory *);
 
-/* The limit is reached: free memory that nobody uses.  True if any was
- * freed, so that it is worth trying again.  Locks of slots may be held,
- * but none of the pool's.
+/* An allocation failed (errno says why) that was begun when limit_freed
+ * said FREED.  Free memory that nobody uses; true if there is some now,
+ * by us or by others, so that it is worth trying again.  Locks of slots
+ * may be held, but none of the pool's.
  */
-bool memory_reclaim (struct zram_memory *);
+bool memory_reclaim (struct zram_memory *, uint64_t freed);
+
+/* Wait until leaves that were retired are free.  True if there were any.
+ * The caller must not be inside the epoch.
+ */
+bool memory_wait_for_leaves (struct zram_memory *);
 
 #endif /* MEMORY_H */

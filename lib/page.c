@@ -15,8 +15,9 @@
  * hole or a page of a 32-bit pattern needs no lock: all there is to know
  * stands in the word.
  *
- * Order: a compression context first, then a slot, then the pool.  A
- * DEAD slot (see slots.c) sends everybody back to the directory.
+ * Order: a compression context first, then a reader, then a slot, then
+ * the pool.  A DEAD slot (see slots.c) sends everybody back to the
+ * directory.
  */
 
 #include <config.h>
@@ -108,23 +109,29 @@ count_change (struct zram_store *store, uint64_t old, uint64_t new)
 static slot *
 make_slot (struct zram_store *store, uint64_t page)
 {
+  struct zram_memory *memory = store->memory;
+  uint64_t freed;
   slot *s;
 
-  while ((s = slots_make (&store->slots, page)) == NULL
-         && errno == ENOSPC && memory_reclaim (store->memory))
-    ;
+  do {
+    freed = limit_freed (&memory->limit);
+    s = slots_make (&store->slots, page);
+  } while (s == NULL && memory_reclaim (memory, freed));
   return s;
 }
 
+/* Room for an object; in the last resort, more room than it needs. */
 static uint64_t
 alloc_object (struct zram_store *store, size_t size, uint32_t owner)
 {
-  uint64_t offset;
+  struct zram_memory *memory = store->memory;
+  uint64_t freed, offset;
 
-  while ((offset = pool_alloc (&store->memory->pool, size, owner)) == 0
-         && errno == ENOSPC && memory_reclaim (store->memory))
-    ;
-  return offset;
+  do {
+    freed = limit_freed (&memory->limit);
+    offset = pool_alloc (&memory->pool, size, owner);
+  } while (offset == 0 && memory_reclaim (memory, freed));
+  return offset ? offset : pool_alloc_anywhere (&memory->pool, size, owner);
 }
 
 /* The object that a word names, if any, is not named any more. */
@@ -188,7 +195,7 @@ encode (struct zram_store *store, struct codec_context *context,
 
 /* The opposite.  The slot is locked if the word names an object. */
 static int
-decode (struct zram_store *store, struct codec_context *context,
+decode (struct zram_store *store, struct codec_reader *reader,
         uint64_t word, void *data)
 {
   struct zram_memory *memory = store->memory;
@@ -197,7 +204,7 @@ decode (struct zram_store *store, struct codec_context *context,
     fill (data, slot_state (word) == SLOT_SAME ? slot_pattern (word) : 0);
     return 0;
   }
-  if (codecs_decompress (memory->codecs, context, slot_codec (word),
+  if (codecs_decompress (memory->codecs, reader, slot_codec (word),
                          pool_object (&memory->pool, slot_offset (word)),
                          slot_size (word), data))
     return 0;
@@ -208,17 +215,17 @@ decode (struct zram_store *store, struct codec_context *context,
 /* ---- Reading ------------------------------------------------------- */
 
 static bool
-needs_context (const struct zram_store *store, uint64_t word)
+needs_reader (const struct zram_store *store, uint64_t word)
 {
   return slot_state (word) == SLOT_RAM
-    && codecs_needs_context (store->memory->codecs, slot_codec (word));
+    && codecs_needs_reader (store->memory->codecs, slot_codec (word));
 }
 
-/* Read the page of a slot.  The context may be NULL, and then EAGAIN
- * says that one is needed.  So does it if the slot is dead.
+/* Read the page of a slot.  The reader may be NULL, and then EAGAIN says
+ * that one is needed.  So does it if the slot is dead.
  */
 static int
-read_slot (struct zram_store *store, struct codec_context *context,
+read_slot (struct zram_store *store, struct codec_reader *reader,
            slot *s, void *data)
 {
   uint64_t word = slot_lock (s);
@@ -228,12 +235,12 @@ read_slot (struct zram_store *store, struct codec_context *context,
     errno = EAGAIN;
     return -1;
   }
-  if (context == NULL && needs_context (store, word)) {
+  if (reader == NULL && needs_reader (store, word)) {
     slot_unlock (s, word);
     errno = EAGAIN;
     return -1;
   }
-  r = decode (store, context, word, data);
+  r = decode (store, reader, word, data);
   slot_unlock (s, word);
   return r;
 }
@@ -242,18 +249,19 @@ read_slot (struct zram_store *store, struct codec_context *context,
 static int
 try_read (struct zram_store *store, uint64_t page, void *data)
 {
+  struct codecs *codecs = store->memory->codecs;
   slot *s = slots_find (&store->slots, page);
   uint64_t word = s ? slot_peek (s) : 0;
-  struct codec_context *context = NULL;
+  struct codec_reader *reader = NULL;
   int r;
 
   if (slot_state (word) == SLOT_EMPTY || slot_state (word) == SLOT_SAME)
     return decode (store, NULL, word, data);
-  if (needs_context (store, word))
-    context = codecs_get (store->memory->codecs);
-  r = read_slot (store, context, s, data);
-  if (context)
-    codecs_put (context);
+  if (needs_reader (store, word))
+    reader = codecs_get_reader (codecs);
+  r = read_slot (store, reader, s, data);
+  if (reader)
+    codecs_put_reader (codecs, reader);
   return r;
 }
 
@@ -315,12 +323,13 @@ write_whole (struct zram_store *store, struct codec_context *context,
 
 /* The slot is locked and says OLD.  On failure it still is and does. */
 static int
-rewrite (struct zram_store *store, struct codec_context *context, slot *s,
-         uint64_t old, const void *buf, size_t from, size_t count)
+rewrite (struct zram_store *store, struct codec_context *context,
+         struct codec_reader *reader, slot *s, uint64_t old,
+         const void *buf, size_t from, size_t count)
 {
   uint64_t word;
 
-  if (decode (store, context, old, context->page) == -1)
+  if (decode (store, reader, old, context->page) == -1)
     return -1;
   if (buf)
     memcpy (context->page + from, buf, count);
@@ -336,7 +345,8 @@ rewrite (struct zram_store *store, struct codec_context *context, slot *s,
 
 static int
 write_part (struct zram_store *store, struct codec_context *context,
-            uint64_t page, const void *buf, size_t from, size_t count)
+            struct codec_reader *reader, uint64_t page, const void *buf,
+            size_t from, size_t count)
 {
   uint64_t old;
   slot *s;
@@ -350,7 +360,7 @@ write_part (struct zram_store *store, struct codec_context *context,
       break;
     sched_yield ();
   }
-  if (rewrite (store, context, s, old, buf, from, count) == -1) {
+  if (rewrite (store, context, reader, s, old, buf, from, count) == -1) {
     slot_unlock (s, old);
     return -1;
   }
@@ -370,17 +380,22 @@ int
 page_write (struct zram_store *store, uint64_t page, const void *buf,
             size_t from, size_t count)
 {
+  struct codecs *codecs = store->memory->codecs;
   struct codec_context *context;
+  struct codec_reader *reader;
   int r;
 
   if (buf == NULL && is_hole (store, page))
     return 0;
-  context = codecs_get (store->memory->codecs);
+  context = codecs_get (codecs);
   if (buf && count == ZRAM_PAGE_SIZE)
     r = write_whole (store, context, page, buf);
-  else
-    r = write_part (store, context, page, buf, from, count);
-  codecs_put (context);
+  else {
+    reader = codecs_get_reader (codecs);
+    r = write_part (store, context, reader, page, buf, from, count);
+    codecs_put_reader (codecs, reader);
+  }
+  codecs_put (codecs, context);
   if (r == -1) {
     int err = errno;
 
@@ -415,14 +430,14 @@ page_free (struct zram_store *store, slot *s, bool *freed)
  */
 static uint64_t
 recompressed (struct zram_store *store, struct codec_context *context,
-              slot *s, uint64_t old)
+              struct codec_reader *reader, slot *s, uint64_t old)
 {
   struct zram_memory *memory = store->memory;
   unsigned codec = atomic_load_explicit (&store->codec, memory_order_acquire);
   uint64_t offset;
   size_t size;
 
-  if (decode (store, context, old, context->page) == -1)
+  if (decode (store, reader, old, context->page) == -1)
     return 0;
   size = codecs_compress (memory->codecs, context, codec, context->page,
                           pool_small_max (&memory->pool));
@@ -441,14 +456,17 @@ recompressed (struct zram_store *store, struct codec_context *context,
 void
 page_recompress (struct zram_store *store, slot *s, uint64_t word)
 {
-  struct codec_context *context = codecs_get (store->memory->codecs);
+  struct codecs *codecs = store->memory->codecs;
+  struct codec_context *context = codecs_get (codecs);
+  struct codec_reader *reader = codecs_get_reader (codecs);
   uint64_t new = 0;
 
   if (slot_trylock (s, word)) {
-    new = recompressed (store, context, s, word);
+    new = recompressed (store, context, reader, s, word);
     slot_unlock (s, new ? new : word);
   }
-  codecs_put (context);
+  codecs_put_reader (codecs, reader);
+  codecs_put (codecs, context);
   if (new)
     replaced (store, word, new);
 }

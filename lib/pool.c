@@ -140,6 +140,18 @@ pool_alloc (struct pool *pool, size_t size, uint32_t owner)
   return pool->ops->alloc (pool, size, owner);
 }
 
+uint64_t
+pool_alloc_anywhere (struct pool *pool, size_t size, uint32_t owner)
+{
+  uint64_t offset = 0;
+
+  if (size <= pool->ops->small_max)
+    offset = pool->ops->alloc_anywhere (pool, size, owner);
+  if (offset == 0)
+    errno = ENOSPC;
+  return offset;
+}
+
 void
 pool_free (struct pool *pool, uint64_t offset)
 {

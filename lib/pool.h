@@ -58,6 +58,11 @@ size_t pool_small_max (const struct pool *);
  */
 uint64_t pool_alloc (struct pool *, size_t size, uint32_t owner);
 
+/* The same, from free room that the pool has, even if the object wastes
+ * much of it.
+ */
+uint64_t pool_alloc_anywhere (struct pool *, size_t size, uint32_t owner);
+
 /* Free an object that no slot names any more. */
 void pool_free (struct pool *, uint64_t offset);
 
@@ -98,6 +103,7 @@ struct pool_ops {
   void (*init) (struct pool *);         /* ...before this is called */
   void (*destroy) (struct pool *);
   uint64_t (*alloc) (struct pool *, size_t size, uint32_t owner);
+  uint64_t (*alloc_anywhere) (struct pool *, size_t size, uint32_t owner);
   void (*free) (struct pool *, uint64_t offset);
   bool (*compact) (struct pool *, unsigned *budget, bool shrink);
   unsigned (*check) (struct pool *, pool_object_fn *fn, void *opaque,

@@ -26,7 +26,7 @@ is_outdated (struct zram_store *store, uint64_t word)
 {
   return slot_state (word) == SLOT_RAM
     && slot_codec (word) != atomic_load (&store->codec)
-    && codecs_needs_context (store->memory->codecs, slot_codec (word));
+    && codecs_needs_reader (store->memory->codecs, slot_codec (word));
 }
 
 static void

@@ -13,8 +13,10 @@
  *       RAM       codec 10..15, size - 1 16..27, offset / 16 28..63:
  *                 the page's object in the arena
  *       SAME      pattern 32..63: the page repeats this 32-bit value
- *       DEAD      a number 32..63: the leaf was taken out of the
- *                 directory, look the page up again
+ *       DEAD      a number 32..62: the leaf was taken out of the
+ *                 directory, look the page up again.  Bits 31 and 63
+ *                 are set, so that the word is also two dead entries of
+ *                 a directory's node (slots.h)
  *
  * A word changes from one unlocked value to another in one atomic step
  * (slot_exchange), or under its lock (slot_lock, slot_unlock).  A writer
@@ -113,13 +115,14 @@ slot_pattern (uint64_t word)
 static inline uint64_t
 slot_word_dead (uint32_t number)
 {
-  return (uint64_t) SLOT_DEAD << 2 | (uint64_t) number << 32;
+  return (uint64_t) SLOT_DEAD << 2 | UINT64_C (1) << 31
+    | (uint64_t) number << 32 | UINT64_C (1) << 63;
 }
 
 static inline uint32_t
 slot_number (uint64_t word)
 {
-  return word >> 32;
+  return word >> 32 & INT32_MAX;
 }
 
 /* ---- The slot ------------------------------------------------------ */

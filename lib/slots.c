@@ -14,15 +14,16 @@
  * one level to walk, up to 2 TiB two, and at most five.
  *
  * An entry changes from 0 to a page by compare-and-swap (whoever loses
- * frees his page), and a leaf's entry changes back to 0 when the leaf
- * is retired.  Nodes stay until the store is closed: one for every 1024
- * leaves that there have been.
+ * frees his page), and back to 0 when that page is retired.
  *
- * Retiring: all 512 slots are turned from EMPTY to DEAD, one after the
- * other; if one is not EMPTY, those before it are turned back.  From the
- * moment that they are all DEAD nobody can put anything into the leaf,
- * and it is unlinked.  Whoever finds a DEAD slot looks the page up again
- * until the directory has a new answer.
+ * Retiring a leaf: all 512 slots are turned from EMPTY to DEAD, one after
+ * the other; if one is not EMPTY, those before it are turned back.  From
+ * the moment that they are all DEAD nobody can put anything into the
+ * leaf, and it is unlinked.  Whoever finds a DEAD slot looks the page up
+ * again until the directory has a new answer.  Then the same is done to
+ * the node that the leaf was in, if it has nothing else, and so on up to
+ * the root, which stays.  (To these loops a leaf and a node are the same:
+ * 512 words that are 0 or DEAD.)
  *
  * Locks: none.  Entries are sequentially consistent because the table's
  * epoch asks for it.
@@ -30,6 +31,7 @@
 
 #include <config.h>
 
+#include <sched.h>
 #include <stddef.h>
 
 #include "slots.h"
@@ -102,6 +104,11 @@ slots_make (struct slots *slots, uint64_t page)
     number = make_entry (slots, slots_node_entry (slots, number, level, leaf));
     if (number == 0)
       return NULL;
+    if (number & SLOTS_DEAD) {
+      sched_yield ();
+      number = slots->root;
+      level = slots->depth;
+    }
   }
   return (slot *) table_page (slots->table, number) + page % TABLE_LEAF_SLOTS;
 }
@@ -121,6 +128,10 @@ slots_step (const struct slots *slots, uint64_t page, uint64_t *span)
       *span = covered - page % covered;
       return NULL;
     }
+    if (number & SLOTS_DEAD) {
+      number = slots->root;
+      level = slots->depth;
+    }
   }
   *span = TABLE_LEAF_SLOTS - page % TABLE_LEAF_SLOTS;
   return (slot *) table_page (slots->table, number) + page % TABLE_LEAF_SLOTS;
@@ -128,62 +139,78 @@ slots_step (const struct slots *slots, uint64_t page, uint64_t *span)
 
 /* ---- Retiring ------------------------------------------------------ */
 
+/* The entry at LEVEL (0: of a leaf) on the way to a leaf, or NULL. */
 static slots_entry *
-find_leaf_entry (const struct slots *slots, uint64_t leaf)
+find_entry (const struct slots *slots, uint64_t leaf, unsigned level)
 {
   uint32_t number = slots->root;
-  unsigned level = slots->depth - 1;
+  unsigned l = slots->depth - 1;
 
-  for (; level; level--) {
-    number = atomic_load (slots_node_entry (slots, number, level, leaf));
-    if (number == 0)
+  for (; l > level; l--) {
+    number = atomic_load (slots_node_entry (slots, number, l, leaf));
+    if (number == 0 || number & SLOTS_DEAD)
       return NULL;
   }
-  return slots_node_entry (slots, number, 0, leaf);
+  return slots_node_entry (slots, number, level, leaf);
 }
 
 static bool
-is_empty (const slot *leaf)
+is_empty (const slot *words)
 {
   unsigned i;
 
   for (i = 0; i < TABLE_LEAF_SLOTS; i++)
-    if (atomic_load_explicit (&leaf[i], memory_order_relaxed))
+    if (atomic_load_explicit (&words[i], memory_order_relaxed))
       return false;
   return true;
 }
 
-/* Turn all slots from EMPTY to DEAD, or none. */
+/* Turn all words of a page from 0 to DEAD, or none. */
 static bool
-kill_leaf (slot *leaf)
+kill_page (slot *words)
 {
   unsigned i;
 
   for (i = 0; i < TABLE_LEAF_SLOTS; i++) {
     uint64_t empty = 0;
 
-    if (!atomic_compare_exchange_strong (&leaf[i], &empty,
+    if (!atomic_compare_exchange_strong (&words[i], &empty,
                                          slot_word_dead (0)))
       break;
   }
   if (i == TABLE_LEAF_SLOTS)
     return true;
   while (i--)
-    atomic_store (&leaf[i], 0);
+    atomic_store (&words[i], 0);
   return false;
+}
+
+/* Retire the page that an entry names.  False if it is not empty. */
+static bool
+retire_entry (struct slots *slots, slots_entry *entry)
+{
+  uint32_t number = entry ? atomic_load (entry) : 0;
+  slot *words;
+
+  if (number == 0 || number & SLOTS_DEAD)
+    return false;
+  words = table_page (slots->table, number);
+  if (!is_empty (words) || !kill_page (words))
+    return false;
+  atomic_store (entry, 0);
+  table_retire (slots->table, number);
+  return true;
 }
 
 void
 slots_retire (struct slots *slots, uint64_t page)
 {
-  slots_entry *entry = find_leaf_entry (slots, page / TABLE_LEAF_SLOTS);
-  uint32_t number = entry ? atomic_load (entry) : 0;
-  slot *leaf = table_page (slots->table, number);
+  uint64_t leaf = page / TABLE_LEAF_SLOTS;
+  unsigned level;
 
-  if (number == 0 || !is_empty (leaf) || !kill_leaf (leaf))
-    return;
-  atomic_store (entry, 0);
-  table_retire (slots->table, number);
+  for (level = 0; level < slots->depth; level++)
+    if (!retire_entry (slots, find_entry (slots, leaf, level)))
+      break;
 }
 
 /* ---- Counting ------------------------------------------------------ */

@@ -14,7 +14,11 @@
 
 #define SLOTS_NODE_BITS 10      /* a node has 1024 entries of 4 bytes */
 
+/* A table page, or 0: there is none.  With this bit, the node is being
+ * or has been taken out of the directory: start again from the root.
+ */
 typedef _Atomic uint32_t slots_entry;
+#define SLOTS_DEAD (UINT32_C (1) << 31)
 
 struct slots {
   struct table *table;
@@ -56,6 +60,10 @@ slots_find (const struct slots *slots, uint64_t page)
     number = atomic_load (slots_node_entry (slots, number, level, leaf));
     if (number == 0)
       return NULL;
+    if (number & SLOTS_DEAD) {
+      number = slots->root;
+      level = slots->depth;
+    }
   }
   return (slot *) table_page (slots->table, number) + page % TABLE_LEAF_SLOTS;
 }
@@ -71,7 +79,9 @@ slot *slots_make (struct slots *slots, uint64_t page);
  */
 slot *slots_step (const struct slots *slots, uint64_t page, uint64_t *span);
 
-/* Give the leaf of PAGE back if all its slots are EMPTY. */
+/* Give the leaf of PAGE back if all its slots are EMPTY, and the nodes
+ * above it that have no other entry.
+ */
 void slots_retire (struct slots *slots, uint64_t page);
 
 /* The number of table pages in use: leaves and nodes.  For the

@@ -10,6 +10,7 @@
 #include <config.h>
 
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -76,6 +77,32 @@ zram_read (struct zram_store *store, void *buf, size_t count, uint64_t offset)
   return end (store, token, r, STATS_FAILED_READS);
 }
 
+/* Write part of a page, or zeroes if BUF is NULL.  If there is no memory
+ * for it, leaves that were retired may be waiting for requests to end,
+ * and this is one: so it steps out of the epoch and in again.
+ */
+static int
+write_in_page (struct zram_store *store, epoch_token **token,
+               const void *buf, size_t count, uint64_t offset)
+{
+  uint64_t page = offset / ZRAM_PAGE_SIZE;
+  unsigned tries = 3;
+  bool again;
+  int r;
+
+  do {
+    r = page_write (store, page, buf, offset % ZRAM_PAGE_SIZE, count);
+    again = false;
+    if (r == -1 && errno == ENOSPC) {
+      epoch_leave (*token);
+      again = memory_wait_for_leaves (store->memory);
+      *token = begin (store);
+      errno = ENOSPC;
+    }
+  } while (again && tries--);
+  return r;
+}
+
 int
 zram_write (struct zram_store *store, const void *buf, size_t count,
             uint64_t offset)
@@ -90,8 +117,7 @@ zram_write (struct zram_store *store, const void *buf, size_t count,
   while (count && r == 0) {
     size_t n = first_part (count, offset);
 
-    r = page_write (store, offset / ZRAM_PAGE_SIZE, p,
-                    offset % ZRAM_PAGE_SIZE, n);
+    r = write_in_page (store, &token, p, n, offset);
     p += n;
     offset += n;
     count -= n;
@@ -130,6 +156,8 @@ free_pages (struct zram_store *store, uint64_t page, uint64_t nr)
     if (s) {
       span = free_in_leaf (store, s, span, &nr_freed);
       slots_retire (&store->slots, page);
+      if (span == 0)            /* somebody else is retiring it */
+        sched_yield ();
     }
     page += span;
     nr -= span;
@@ -137,27 +165,25 @@ free_pages (struct zram_store *store, uint64_t page, uint64_t nr)
   return nr_freed;
 }
 
-/* Zero a range that is not inside one page: its edges and what is
- * between them.
- */
+/* Zero a range: its edges, and the whole pages between them. */
 static int
-zero_range (struct zram_store *store, uint64_t count, uint64_t offset,
-            uint64_t *nr_freed)
+zero_range (struct zram_store *store, epoch_token **token, uint64_t count,
+            uint64_t offset, uint64_t *nr_freed)
 {
-  uint64_t page = offset / ZRAM_PAGE_SIZE;
-  size_t from = offset % ZRAM_PAGE_SIZE;
   size_t n = first_part (count, offset);
+  uint64_t whole;
 
-  if (from || n < ZRAM_PAGE_SIZE) {
-    if (page_write (store, page, NULL, from, n) == -1)
+  if (n < ZRAM_PAGE_SIZE) {
+    if (write_in_page (store, token, NULL, n, offset) == -1)
       return -1;
     count -= n;
-    page++;
+    offset += n;
   }
-  *nr_freed = free_pages (store, page, count / ZRAM_PAGE_SIZE);
-  page += count / ZRAM_PAGE_SIZE;
-  count %= ZRAM_PAGE_SIZE;
-  return count ? page_write (store, page, NULL, 0, count) : 0;
+  whole = count / ZRAM_PAGE_SIZE;
+  *nr_freed = free_pages (store, offset / ZRAM_PAGE_SIZE, whole);
+  count -= whole * ZRAM_PAGE_SIZE;
+  offset += whole * ZRAM_PAGE_SIZE;
+  return count ? write_in_page (store, token, NULL, count, offset) : 0;
 }
 
 /* The last page of a store that is no multiple of the page size is whole
@@ -183,8 +209,8 @@ zero (struct zram_store *store, uint64_t count, uint64_t offset, bool trim)
     return -1;
   token = begin (store);
   if (count)
-    r = zero_range (store, count_to_page_end (store, count, offset), offset,
-                    &nr_freed);
+    r = zero_range (store, &token, count_to_page_end (store, count, offset),
+                    offset, &nr_freed);
   if (trim)
     stats_add (&store->stats, STATS_NOTIFY_FREE, nr_freed);
   return end (store, token, r, STATS_FAILED_WRITES);
@@ -333,6 +359,28 @@ store_unlink (struct zram_store *store)
   pthread_mutex_unlock (&memory->lock);
 }
 
+/* Add the codec.  Contexts that have grown stay so: see first whether
+ * there is room for them.
+ */
+static int
+add_codec (struct zram_memory *memory, const struct zram_codec *codec)
+{
+  uint64_t growth = codecs_growth (memory->codecs, codec);
+  int index;
+
+  if (!limit_charge (&memory->limit, growth)) {
+    errno = ENOSPC;
+    return -1;
+  }
+  index = codecs_add (memory->codecs, codec);
+  limit_uncharge (&memory->limit, growth);
+  if (!memory_charge_codecs (memory)) {
+    errno = ENOSPC;
+    return -1;
+  }
+  return index;
+}
+
 /* Make what an open store needs, in a memory that has been charged for
  * the store itself.
  */
@@ -340,7 +388,7 @@ static int
 store_init (struct zram_store *store, struct zram_memory *memory,
             uint64_t size, const struct zram_codec *codec)
 {
-  int index = codecs_add (memory->codecs, codec);
+  int index = add_codec (memory, codec);
 
   if (index == -1)
     return -1;
@@ -351,10 +399,6 @@ store_init (struct zram_store *store, struct zram_memory *memory,
   store->codec = index;
   if (codec->algorithm == ZRAM_ALGORITHM_ZSTD && !codec->no_dictionary)
     dictionary_init (&store->dictionary, index);
-  if (!memory_charge_codecs (memory)) {
-    errno = ENOSPC;
-    return -1;
-  }
   return slots_init (&store->slots, &memory->table,
                      (size - 1) / ZRAM_PAGE_SIZE + 1);
 }

@@ -3,10 +3,11 @@
 /* Allocation of the pages of slot tables.
  *
  * A leaf that a trim has emptied is unlinked from its directory while
- * requests run, and some may have looked it up before.  So every slot of
- * an unlinked leaf says DEAD, which sends such a request back to the
- * directory, and the page is freed only after a grace period (epoch.h).
- * The list of waiting leaves is threaded through their first slots.
+ * requests run, and some may have looked it up before; so may a node that
+ * has lost its last leaf.  So every word of an unlinked page says DEAD,
+ * which sends such a request back to the root, and the page is freed only
+ * after a grace period (epoch.h).  The list of waiting pages is threaded
+ * through their first words, which stay DEAD.
  */
 
 #include <config.h>
@@ -16,11 +17,10 @@
 #include "table.h"
 
 int
-table_init (struct table *table, struct limit *limit)
+table_init (struct table *table, struct limit *limit, uint64_t size)
 {
   memset (table, 0, sizeof *table);
-  if (arena_init (&table->arena, limit, TABLE_OWNER_MAX * sizeof (slot),
-                  0) == -1)
+  if (arena_init (&table->arena, limit, size, 0) == -1)
     return -1;
   epoch_init (&table->epoch);
   pthread_mutex_init (&table->lock, NULL);
@@ -53,30 +53,30 @@ table_free (struct table *table, uint32_t page)
   arena_free (&table->arena, page, 1);
 }
 
-/* The slot through which a waiting leaf names the next one. */
+/* The word through which a waiting page names the next one. */
 static slot *
-leaf_link (const struct table *table, uint32_t leaf)
+page_link (const struct table *table, uint32_t page)
 {
-  return table_page (table, leaf);
+  return table_page (table, page);
 }
 
 void
-table_retire (struct table *table, uint32_t leaf)
+table_retire (struct table *table, uint32_t page)
 {
   pthread_mutex_lock (&table->lock);
-  atomic_store (leaf_link (table, leaf), slot_word_dead (table->retired));
-  table->retired = leaf;
+  atomic_store (page_link (table, page), slot_word_dead (table->retired));
+  table->retired = page;
   pthread_mutex_unlock (&table->lock);
 }
 
 static void
-free_leaves (struct table *table, uint32_t leaf)
+free_pages (struct table *table, uint32_t page)
 {
-  while (leaf) {
-    uint32_t next = slot_number (slot_peek (leaf_link (table, leaf)));
+  while (page) {
+    uint32_t next = slot_number (slot_peek (page_link (table, page)));
 
-    table_free (table, leaf);
-    leaf = next;
+    table_free (table, page);
+    page = next;
   }
 }
 
@@ -92,7 +92,7 @@ table_poll (struct table *table)
     table->ticket = epoch_ticket (&table->epoch);
   }
   if (table->expiring && epoch_passed (&table->epoch, table->ticket)) {
-    free_leaves (table, table->expiring);
+    free_pages (table, table->expiring);
     table->expiring = 0;
   }
   waiting = table->expiring || table->retired;
@@ -101,11 +101,11 @@ table_poll (struct table *table)
 }
 
 static unsigned
-count_leaves (const struct table *table, uint32_t leaf)
+count_pages (const struct table *table, uint32_t page)
 {
   unsigned n = 0;
 
-  for (; leaf; leaf = slot_number (slot_peek (leaf_link (table, leaf))))
+  for (; page; page = slot_number (slot_peek (page_link (table, page))))
     n++;
   return n;
 }
@@ -116,8 +116,8 @@ table_nr_waiting (struct table *table)
   unsigned n;
 
   pthread_mutex_lock (&table->lock);
-  n = count_leaves (table, table->retired)
-    + count_leaves (table, table->expiring);
+  n = count_pages (table, table->retired)
+    + count_pages (table, table->expiring);
   pthread_mutex_unlock (&table->lock);
   return n;
 }

@@ -30,12 +30,14 @@ struct table {
   struct epoch epoch;           /* requests enter it before they look up */
 
   pthread_mutex_t lock;         /* covers the lists */
-  uint32_t retired;             /* leaves that have no ticket yet */
-  uint32_t expiring;            /* leaves that wait for... */
+  uint32_t retired;             /* pages that have no ticket yet */
+  uint32_t expiring;            /* pages that wait for... */
   uint64_t ticket;              /* ...this grace period */
 };
 
-int table_init (struct table *, struct limit *);
+/* SIZE bytes of address space, at most TABLE_SIZE_MAX. */
+#define TABLE_SIZE_MAX (TABLE_OWNER_MAX * sizeof (slot))
+int table_init (struct table *, struct limit *, uint64_t size);
 void table_destroy (struct table *);
 
 /* A page of zeroes.  0 and errno (as for arena_alloc) on failure. */
@@ -44,17 +46,17 @@ uint32_t table_alloc (struct table *);
 /* Free a page that nobody else can have seen. */
 void table_free (struct table *, uint32_t page);
 
-/* Free a leaf, all of whose slots are DEAD and which is in no directory
- * any more, when no request can hold a pointer to it.
+/* Free a page that was filled with DEAD words and is in no directory any
+ * more, when no request can hold a pointer to it.
  */
-void table_retire (struct table *, uint32_t leaf);
+void table_retire (struct table *, uint32_t page);
 
-/* Free the leaves whose time has come.  True if some are still waiting:
+/* Free the pages whose time has come.  True if some are still waiting:
  * call again.
  */
 bool table_poll (struct table *);
 
-/* The number of leaves that are retired and not yet free. */
+/* The number of pages that are retired and not yet free. */
 unsigned table_nr_waiting (struct table *);
 
 static inline void *

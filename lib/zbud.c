@@ -18,7 +18,8 @@
  * Locks: the kernel has one for everything.  We have several sets of
  * lists, each with its lock; which one a page belongs to is written in
  * its descriptor.  The pages of one leaf of a slot table go to the same
- * set, so what was written together stands together.
+ * set, so what was written together stands together (unless memory is
+ * short).
  */
 
 #include <config.h>
@@ -173,6 +174,22 @@ zbud_alloc (struct pool *pool, size_t size, uint32_t owner)
   return offset;
 }
 
+/* Beside an object of another set. */
+static uint64_t
+zbud_alloc_anywhere (struct pool *pool, size_t size, uint32_t owner)
+{
+  struct zbud *zbud = pool->allocator;
+  unsigned chunks = (size + CHUNK - 1) / CHUNK, i;
+  uint64_t offset = 0;
+
+  for (i = 0; i < NR_SETS && offset == 0; i++) {
+    pthread_mutex_lock (&zbud->sets[i].lock);
+    offset = alloc_buddy (pool, &zbud->sets[i], chunks, owner);
+    pthread_mutex_unlock (&zbud->sets[i].lock);
+  }
+  return offset;
+}
+
 static void
 zbud_free (struct pool *pool, uint64_t offset)
 {
@@ -312,6 +329,7 @@ const struct pool_ops zbud_ops = {
   .init = zbud_init,
   .destroy = zbud_destroy,
   .alloc = zbud_alloc,
+  .alloc_anywhere = zbud_alloc_anywhere,
   .free = zbud_free,
   .compact = zbud_compact,
   .check = zbud_check,

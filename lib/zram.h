@@ -114,9 +114,10 @@ struct zram_memory_config {
 
   enum zram_allocator allocator;
 
-  /* Address space for objects, in bytes.  0: as much as a slot can
-   * name (1 TiB), or less where the system refuses that.  Address space
-   * is not memory; only tests have a reason to set this.
+  /* Address space for objects, in bytes, a multiple of 64 KiB.  0: as
+   * much as a slot can name (1 TiB).  Less is taken where the system
+   * refuses that.  Address space is not memory; only tests have a reason
+   * to set this.
    */
   uint64_t arena_size;
 

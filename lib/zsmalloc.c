@@ -235,18 +235,33 @@ take_from_class (struct pool *pool, struct zs_class *class, uint32_t owner)
   return offset;
 }
 
+/* An object of the classes above this one, up to a size. */
 static uint64_t
-borrow (struct pool *pool, struct zs_class *class, uint32_t owner)
+borrow (struct pool *pool, struct zs_class *class, size_t size_max,
+        uint32_t owner)
 {
   struct zsmalloc *zs = pool->allocator;
   struct zs_class *end = &zs->classes[ZS_NR_SMALL];
   uint64_t offset = 0;
-  size_t size_max = class->size + class->size / BORROW_LOSS;
 
   while (++class < end && class->size <= size_max && offset == 0)
     if (class->partial_map)
       offset = take_from_class (pool, class, owner);
   return offset;
+}
+
+/* A zspage of the best length or, if there is no memory for that, of the
+ * longest that there is memory for.
+ */
+static struct zspage
+create_best (struct pool *pool, struct zs_class *class, uint64_t objects)
+{
+  unsigned units = zs_best_units (class->size, objects);
+  struct zspage z = zs_create (pool, class, units);
+
+  while (z.first == 0 && --units && class->capacities[units])
+    z = zs_create (pool, class, units);
+  return z;
 }
 
 /* An object from a zspage that is made for it. */
@@ -260,12 +275,13 @@ take_from_new (struct pool *pool, struct zs_class *class, uint32_t owner)
   objects = class->objects;
   pthread_mutex_unlock (&class->lock);
   if (objects * class->size < BORROW_BELOW) {
-    offset = borrow (pool, class, owner);
+    offset = borrow (pool, class, class->size + class->size / BORROW_LOSS,
+                     owner);
     if (offset)
       return offset;
   }
 
-  z = zs_create (pool, class, zs_best_units (class->size, objects));
+  z = create_best (pool, class, objects);
   if (z.first == 0)
     return 0;
   pthread_mutex_lock (&class->lock);
@@ -283,6 +299,15 @@ zs_alloc (struct pool *pool, size_t size, uint32_t owner)
   uint64_t offset = take_from_class (pool, class, owner);
 
   return offset ? offset : take_from_new (pool, class, owner);
+}
+
+static uint64_t
+zs_alloc_anywhere (struct pool *pool, size_t size, uint32_t owner)
+{
+  struct zsmalloc *zs = pool->allocator;
+
+  return borrow (pool, &zs->classes[zs_class_index (size)], ZS_SMALL_MAX,
+                 owner);
 }
 
 static void
@@ -342,6 +367,7 @@ const struct pool_ops zsmalloc_ops = {
   .init = zs_init,
   .destroy = zs_destroy,
   .alloc = zs_alloc,
+  .alloc_anywhere = zs_alloc_anywhere,
   .free = zs_free,
   .compact = zs_compact,
   .check = zs_check,

@@ -19,7 +19,8 @@ AC_DEFUN([ZRAM_CC_FLAG], [
 # ZRAM_WARNINGS: set WARNINGS_CFLAGS.  Makefiles put it into AM_CFLAGS,
 # so that a user's CFLAGS come after it and win.  Warnings are errors
 # only on request: a compiler that is newer than this file must not
-# break the build of a released version.
+# break the build of a released version.  That what an initializer leaves
+# out is zero is something that we rely on.
 AC_DEFUN([ZRAM_WARNINGS], [
   AC_ARG_ENABLE([gcc-warnings],
                 [AS_HELP_STRING([--enable-gcc-warnings],
@@ -27,10 +28,12 @@ AC_DEFUN([ZRAM_WARNINGS], [
                 [], [enable_gcc_warnings=no])
   WARNINGS_CFLAGS=
   m4_foreach_w([zram_flag],
-               [-Wall -Wextra -Wshadow -Wstrict-prototypes
+               [-Wall -Wextra -Wno-missing-field-initializers
+                -Wshadow -Wstrict-prototypes
                 -Wmissing-prototypes -Wold-style-definition -Wpointer-arith
                 -Wwrite-strings -Wundef -Wvla -Wformat=2
-                -Wimplicit-fallthrough -Wduplicated-cond -Wlogical-op],
+                -Wimplicit-fallthrough -Wduplicated-cond -Wlogical-op
+                -Wno-missing-field-initializers],
                [ZRAM_CC_FLAG(zram_flag)])
   AS_IF([test "x$enable_gcc_warnings" != xno],
         [WARNINGS_CFLAGS="$WARNINGS_CFLAGS -Werror"])

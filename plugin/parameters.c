@@ -136,6 +136,21 @@ parse_algorithm (const char *value, struct zram_codec *codec)
                       codec->algorithm, &codec->level);
 }
 
+/* auto is what happens without the parameter too, where it can. */
+static int
+parse_dictionary (const char *value, struct parameters *p)
+{
+  bool wanted = strcmp (value, "auto") == 0;
+
+  if (!wanted && strcmp (value, "none") != 0) {
+    nbdkit_error ("dictionary=%s: this is neither auto nor none", value);
+    return -1;
+  }
+  p->dictionary_wanted = wanted;
+  p->codec.no_dictionary = !wanted;
+  return 0;
+}
+
 int
 parameters_set (struct parameters *p, const char *key, const char *value)
 {
@@ -153,6 +168,8 @@ parameters_set (struct parameters *p, const char *key, const char *value)
   }
   else if (strcmp (key, "algorithm") == 0)
     return parse_algorithm (value, &p->codec);
+  else if (strcmp (key, "dictionary") == 0)
+    return parse_dictionary (value, p);
   else if (strcmp (key, "allocator") == 0) {
     if (!zram_allocator_find (value, &p->allocator)) {
       nbdkit_error ("%s=%s: unknown allocator (use zsmalloc or zbud)",
@@ -196,6 +213,13 @@ parameters_complete (const struct parameters *p)
   if (p->size == 0) {
     nbdkit_error ("you must specify size=<SIZE> on the command line, "
                   "for example size=1G");
+    return -1;
+  }
+
+  if (p->dictionary_wanted && p->codec.algorithm != ZRAM_ALGORITHM_ZSTD) {
+    nbdkit_error ("dictionary=auto: only zstd has dictionaries, "
+                  "and this is algorithm=%s",
+                  zram_algorithm_name (p->codec.algorithm));
     return -1;
   }
 

@@ -5,6 +5,7 @@
 #ifndef PARAMETERS_H
 #define PARAMETERS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "zram.h"
@@ -14,6 +15,8 @@
   "mem-limit=<SIZE>          The most memory to take (default: no limit).\n" \
   "algorithm=lz4|lz4hc|zstd|none[,level=<N>]\n"                         \
   "                          How to compress (default: zstd,level=1).\n" \
+  "dictionary=auto|none      For zstd, train dictionaries of what is\n" \
+  "                          stored (default: auto).\n"                \
   "allocator=zsmalloc|zbud   How to store what was compressed\n"        \
   "                          (default: zsmalloc).\n"                    \
   "control=<PATH>            Serve statistics over HTTP on this Unix\n" \
@@ -25,6 +28,7 @@ struct parameters {
   uint64_t mem_limit;           /* 0: no limit */
   const char *mem_limit_text;   /* as the user wrote it, for messages */
   struct zram_codec codec;
+  bool dictionary_wanted;       /* dictionary=auto was given */
   enum zram_allocator allocator;
   char *control;                /* absolute path, or NULL */
 };

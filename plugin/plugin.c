@@ -96,6 +96,7 @@ plugin_dump_plugin (void)
     printf ("zram_%s_max_level=%d\n", zram_algorithm_name (i), max);
     printf ("zram_%s_default_level=%d\n", zram_algorithm_name (i), level);
   }
+  printf ("zram_dictionary=auto,none\n");
   printf ("zram_allocators=");
   for (i = 0; i < ZRAM_NR_ALLOCATORS; i++)
     printf ("%s%s", i ? "," : "", zram_allocator_name (i));

@@ -4,9 +4,9 @@
  *
  * Names, meanings and units are those of Linux zram's mm_stat, io_stat
  * and bd_stat, so that who can read those can read these.  The object is
- * flat and has one name on each line: it is read by eye and by grep as
- * often as by a JSON parser.  All values are numbers, or names of our
- * own choosing that need no escapes.
+ * flat, but for what belongs to dictionaries, and has one name on each
+ * line: it is read by eye and by grep as often as by a JSON parser.  All
+ * values are numbers, or names of our own choosing that need no escapes.
  */
 
 #include <config.h>
@@ -28,6 +28,23 @@ static void
 put_name (FILE *fp, const char *name, const char *value)
 {
   fprintf (fp, ",\n  \"%s\": \"%s\"", name, value);
+}
+
+/* Per mille become a fraction.  No floating point: printf would take
+ * the decimal point of whatever locale there is.
+ */
+static void
+put_dictionary (FILE *fp, const struct zram_store_stats *s)
+{
+  fprintf (fp, ",\n  \"dictionary\": {"
+           "\n    \"generation\": %u"
+           ",\n    \"trained_from\": %u"
+           ",\n    \"size_gain\": %u.%03u"
+           ",\n    \"time_gain\": %u.%03u"
+           "\n  }",
+           s->dictionary_generation, s->dictionary_trained_from,
+           s->dictionary_size_gain / 1000, s->dictionary_size_gain % 1000,
+           s->dictionary_time_gain / 1000, s->dictionary_time_gain % 1000);
 }
 
 char *
@@ -75,6 +92,7 @@ stats_json (const struct stats_source *source, size_t *len)
   /* What zram has no name for. */
   put_number (fp, "resident", m.resident);
   put_number (fp, "slot_table_size", m.slot_table_size);
+  put_dictionary (fp, &s);
   fputs ("\n}\n", fp);
 
   if (fclose (fp) == EOF) {

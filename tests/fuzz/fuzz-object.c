@@ -43,6 +43,7 @@ LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)
   unsigned char page[ZRAM_PAGE_SIZE] = { 0 }, back[ZRAM_PAGE_SIZE],
     object[ZRAM_PAGE_SIZE];
   struct codec_context *context;
+  struct codec_reader *reader;
   unsigned i;
 
   if (codecs == NULL)
@@ -50,21 +51,23 @@ LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)
   if (size == 0 || size > ZRAM_PAGE_SIZE)
     return 0;
   context = codecs_get (codecs);
+  reader = codecs_get_reader (codecs);
   for (i = 0; i < NR_CODECS; i++) {
     size_t n;
 
     memcpy (object, data, size);
-    codecs_decompress (codecs, context, indexes[i], object, size, page);
+    codecs_decompress (codecs, reader, indexes[i], object, size, page);
     memset (page, 0, sizeof page);
     memcpy (page, data, size);
     n = codecs_compress (codecs, context, indexes[i], page, 4080);
     memcpy (object, context->object, n);
     if (n && (n > 4080
-              || !codecs_decompress (codecs, context, indexes[i], object, n,
+              || !codecs_decompress (codecs, reader, indexes[i], object, n,
                                      back)
               || memcmp (page, back, sizeof page) != 0))
       abort ();
   }
-  codecs_put (context);
+  codecs_put_reader (codecs, reader);
+  codecs_put (codecs, context);
   return 0;
 }

@@ -38,7 +38,9 @@ stats disk | jq -e '
     .mem_limit, .mem_used_max, .same_pages, .pages_compacted, .huge_pages,
     .huge_pages_since, .failed_reads, .failed_writes, .invalid_io,
     .notify_free, .bd_count, .bd_reads, .bd_writes, .resident,
-    .slot_table_size] | all (type == "number"))' ||
+    .slot_table_size, .dictionary.generation, .dictionary.trained_from,
+    .dictionary.size_gain, .dictionary.time_gain] |
+    all (type == "number"))' ||
   fail "a field is missing or has another type"
 eq "number of lines and of JSON values" "$(stats disk | jq -s length)" 1
 

@@ -18,7 +18,8 @@ fi
 cat "$tmp/dump"
 for line in name=zram api_version=2 thread_model=parallel \
             errno_is_preserved=1 magic_config_key=size \
-            has_extents=1 has_can_fast_zero=1 has_can_multi_conn=1; do
+            has_extents=1 has_can_fast_zero=1 has_can_multi_conn=1 \
+            zram_dictionary=auto,none; do
   grep -qx "$line" "$tmp/dump" || fail "no line $line"
 done
 

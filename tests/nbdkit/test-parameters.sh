@@ -68,6 +68,13 @@ refused algorithm 1x -- 1G algorithm=zstd,level=1x
 refused algorithm level= -- 1G algorithm=zstd,level=
 refused algorithm depth=1 -- 1G algorithm=zstd,depth=1
 
+refused dictionary yes -- 1G dictionary=yes
+refused dictionary -- 1G dictionary=
+refused dictionary AUTO -- 1G dictionary=AUTO
+refused dictionary=auto lz4 -- 1G algorithm=lz4 dictionary=auto
+refused dictionary=auto lz4hc -- 1G dictionary=auto algorithm=lz4hc,level=9
+refused dictionary=auto none -- 1G algorithm=none dictionary=auto
+
 refused allocator foo -- 1G allocator=foo
 refused allocator -- 1G allocator=
 
@@ -91,5 +98,10 @@ accepted 1G algorithm=lz4,level=1
 accepted 1G algorithm=lz4hc,level=12
 accepted 1G algorithm=zstd,level=19
 accepted 1G algorithm=zstd,level=-1
+accepted 1G dictionary=auto
+accepted 1G dictionary=auto algorithm=zstd,level=3
+accepted 1G dictionary=none
+accepted 1G dictionary=none algorithm=lz4
+accepted 1G algorithm=lz4 dictionary=auto dictionary=none
 accepted 1G allocator=zbud mem-limit=1G
 accepted 1G control="$tmp/ctl"

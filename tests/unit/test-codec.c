@@ -32,6 +32,7 @@ START_TEST (test_round_trip)
 {
   struct codecs *codecs = codecs_create (2);
   struct codec_context *context = codecs_get (codecs);
+  struct codec_reader *reader = codecs_get_reader (codecs);
   struct rng rng = { 1 };
   int a, i, kind, levels[3];
 
@@ -41,9 +42,11 @@ START_TEST (test_round_trip)
       struct zram_codec codec = { a, levels[i] };
       int index;
 
-      codecs_put (context);
+      codecs_put_reader (codecs, reader);
+      codecs_put (codecs, context);
       index = codecs_add (codecs, &codec);
       context = codecs_get (codecs);
+      reader = codecs_get_reader (codecs);
       ck_assert_int_ge (index, CODEC_FIRST);
       for (kind = 0; kind < 10 * PAGES_NR_KINDS; kind++) {
         size_t size;
@@ -61,17 +64,18 @@ START_TEST (test_round_trip)
           ck_assert (size > 0 && size < 2500);
         memset (back, 0xaa, sizeof back);
         if (size) {
-          ck_assert (codecs_decompress (codecs, context, index, object, size,
+          ck_assert (codecs_decompress (codecs, reader, index, object, size,
                                         back));
           ck_assert_mem_eq (page, back, sizeof page);
           /* A piece of it is not a page. */
-          ck_assert (!codecs_decompress (codecs, context, index, object,
+          ck_assert (!codecs_decompress (codecs, reader, index, object,
                                          size - 1, back));
         }
       }
     }
   }
-  codecs_put (context);
+  codecs_put_reader (codecs, reader);
+  codecs_put (codecs, context);
   codecs_destroy (codecs);
 }
 END_TEST
@@ -83,12 +87,12 @@ START_TEST (test_raw_and_pattern)
   uint64_t pattern = UINT64_C (0x0123456789abcdef);
 
   pages_fill (&rng, PAGES_RANDOM, page, sizeof page);
-  ck_assert (!codecs_needs_context (codecs, CODEC_RAW));
+  ck_assert (!codecs_needs_reader (codecs, CODEC_RAW));
   ck_assert (codecs_decompress (codecs, NULL, CODEC_RAW, page, sizeof page,
                                 back));
   ck_assert_mem_eq (page, back, sizeof page);
 
-  ck_assert (!codecs_needs_context (codecs, CODEC_PATTERN));
+  ck_assert (!codecs_needs_reader (codecs, CODEC_PATTERN));
   ck_assert (codecs_decompress (codecs, NULL, CODEC_PATTERN, &pattern, 8,
                                 back));
   ck_assert_mem_eq (back, &pattern, 8);
@@ -170,7 +174,7 @@ use_contexts (void *opaque)
     memset (context->page, t->n, 64);
     for (k = 0; k < 64; k++)
       t->faults += context->page[k] != t->n;
-    codecs_put (context);
+    codecs_put (t->codecs, context);
   }
   return NULL;
 }

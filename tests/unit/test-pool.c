@@ -24,7 +24,7 @@ setup (enum zram_allocator allocator)
   uint32_t leaf, i;
 
   limit = (struct limit) { .max = 0 };
-  ck_assert_int_eq (table_init (&table, &limit), 0);
+  ck_assert_int_eq (table_init (&table, &limit, TABLE_SIZE_MAX), 0);
   ck_assert_int_eq (pool_init (&pool, &table, &limit, allocator,
                                UINT64_C (256) << 20), 0);
   /* Leaves follow each other in a fresh table. */

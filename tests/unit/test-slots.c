@@ -13,7 +13,7 @@ static void
 setup (void)
 {
   limit = (struct limit) { .max = 0 };
-  ck_assert_int_eq (table_init (&table, &limit), 0);
+  ck_assert_int_eq (table_init (&table, &limit, TABLE_SIZE_MAX), 0);
 }
 
 static void
@@ -149,6 +149,38 @@ START_TEST (test_retire)
 }
 END_TEST
 
+/* When the last leaf goes, so do the nodes above it. */
+START_TEST (test_retire_nodes)
+{
+  uint64_t far = UINT64_C (1) << 50, span;
+  struct slots slots;
+  slot *s;
+
+  setup ();
+  ck_assert_int_eq (slots_init (&slots, &table, UINT64_C (1) << 51), 0);
+  s = slots_make (&slots, far);
+  slots_make (&slots, far + 512);
+  ck_assert_uint_eq (slots_nr_table_pages (&slots), 7);
+  slots_retire (&slots, far);
+  ck_assert_ptr_null (slots_find (&slots, far));
+  ck_assert_int_eq (slot_state (slot_peek (s)), SLOT_DEAD);
+  ck_assert_uint_eq (slots_nr_table_pages (&slots), 6);
+  slots_retire (&slots, far + 512);
+  ck_assert_uint_eq (slots_nr_table_pages (&slots), 1);
+  ck_assert_ptr_null (slots_step (&slots, 0, &span));
+  ck_assert_uint_eq (span, UINT64_C (1) << 49);
+  ck_assert_uint_eq (table_nr_waiting (&table), 6);
+  s = slots_make (&slots, far);
+  ck_assert_ptr_eq (slots_find (&slots, far), s);
+  ck_assert_uint_eq (slot_peek (s), 0);
+  while (table_poll (&table))
+    ;
+  ck_assert_uint_eq (pages_used (), 6);
+  slots_destroy (&slots);
+  teardown ();
+}
+END_TEST
+
 /* A request that enters after the grace period began does not delay it
  * for ever, and one that was inside before does.
  */
@@ -198,4 +230,4 @@ START_TEST (test_limit)
 END_TEST
 
 UNIT_MAIN ("slots", test_depth, test_find_and_make, test_step, test_retire,
-           test_epoch, test_limit)
+           test_retire_nodes, test_epoch, test_limit)
