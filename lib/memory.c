@@ -156,6 +156,7 @@ zram_memory_settle (struct zram_memory *memory)
     ;
 }
 
+/* Tidying (the pool's shrink) is no help here: it needs memory first. */
 bool
 memory_reclaim (struct zram_memory *memory, uint64_t freed)
 {

@@ -250,25 +250,27 @@ borrow (struct pool *pool, struct zs_class *class, size_t size_max,
   return offset;
 }
 
-/* A zspage of the best length or, if there is no memory for that, of the
- * longest that there is memory for.
- */
-static struct zspage
-create_best (struct pool *pool, struct zs_class *class, uint64_t objects)
+/* An object from a new zspage of so many units. */
+static uint64_t
+take_from_zspage_of (struct pool *pool, struct zs_class *class,
+                     unsigned units, uint32_t owner)
 {
-  unsigned units = zs_best_units (class->size, objects);
   struct zspage z = zs_create (pool, class, units);
+  uint64_t offset;
 
-  while (z.first == 0 && --units && class->capacities[units])
-    z = zs_create (pool, class, units);
-  return z;
+  if (z.first == 0)
+    return 0;
+  pthread_mutex_lock (&class->lock);
+  zs_join (pool, &z);
+  offset = zs_take (pool, &z, owner);
+  pthread_mutex_unlock (&class->lock);
+  return offset;
 }
 
 /* An object from a zspage that is made for it. */
 static __attribute__ ((noinline)) uint64_t
 take_from_new (struct pool *pool, struct zs_class *class, uint32_t owner)
 {
-  struct zspage z;
   uint64_t objects, offset;
 
   pthread_mutex_lock (&class->lock);
@@ -280,15 +282,8 @@ take_from_new (struct pool *pool, struct zs_class *class, uint32_t owner)
     if (offset)
       return offset;
   }
-
-  z = create_best (pool, class, objects);
-  if (z.first == 0)
-    return 0;
-  pthread_mutex_lock (&class->lock);
-  zs_join (pool, &z);
-  offset = zs_take (pool, &z, owner);
-  pthread_mutex_unlock (&class->lock);
-  return offset;
+  return take_from_zspage_of (pool, class,
+                              zs_best_units (class->size, objects), owner);
 }
 
 static uint64_t
@@ -301,13 +296,20 @@ zs_alloc (struct pool *pool, size_t size, uint32_t owner)
   return offset ? offset : take_from_new (pool, class, owner);
 }
 
+/* From a zspage of any length that there is memory for, or from any class
+ * that has room.
+ */
 static uint64_t
 zs_alloc_anywhere (struct pool *pool, size_t size, uint32_t owner)
 {
   struct zsmalloc *zs = pool->allocator;
+  struct zs_class *class = &zs->classes[zs_class_index (size)];
+  unsigned units = ZS_UNITS_MAX;
+  uint64_t offset = 0;
 
-  return borrow (pool, &zs->classes[zs_class_index (size)], ZS_SMALL_MAX,
-                 owner);
+  while (offset == 0 && --units && class->capacities[units])
+    offset = take_from_zspage_of (pool, class, units, owner);
+  return offset ? offset : borrow (pool, class, ZS_SMALL_MAX, owner);
 }
 
 static void
