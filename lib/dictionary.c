@@ -67,10 +67,11 @@
 
 /* A candidate is adopted if its objects are at most this size and take
  * at most this time, per mille of the codec in use: as dense and
- * faster, or denser and about as fast.
+ * faster, or denser and about as fast, or much denser and not much
+ * slower.
  */
 static const struct { unsigned size, time; } good_enough[] = {
-  { 1002, 960 }, { 970, 1050 },
+  { 1002, 960 }, { 970, 1050 }, { 900, 1200 }, { 750, 2000 },
 };
 
 #define NR_PASSES 3             /* of each measurement; the best counts */
@@ -327,10 +328,10 @@ adopt (struct zram_store *store, unsigned codec, unsigned size, unsigned time)
   unsigned old = atomic_exchange (&store->codec, codec);
 
   retire (store->memory, old);
-  atomic_fetch_add (&d->generation, 1);
   atomic_store (&d->trained_from, NR_TRAIN);
   atomic_store (&d->size_gain, gain (size));
   atomic_store (&d->time_gain, gain (time));
+  atomic_fetch_add (&d->generation, 1);
 }
 
 /* Measure against what is in use, and against the codec without any

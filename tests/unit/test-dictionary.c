@@ -6,7 +6,9 @@
  * The background thread is not started; its work is done by
  * zram_memory_settle.  Time is a part of the judgement on a dictionary,
  * so one that is refused on a machine that is busy elsewhere is given a
- * few more chances.
+ * few more chances.  ThreadSanitizer watches zstd copy the tables of a
+ * dictionary for each page, which takes longer than they save: there
+ * it may be refused in the end.
  */
 
 #include "unit.h"
