@@ -493,7 +493,8 @@ bench_algorithm (const struct corpus *corpus, const char *name,
                  unsigned rounds)
 {
   static struct result results[MAX_ROUNDS][MAX_THREADS];
-  struct zram_codec codec = { .level = 1 };
+  /* The bare codec has no dictionary, so the store must not have one. */
+  struct zram_codec codec = { .level = 1, .no_dictionary = true };
 
   if (!zram_algorithm_find (name, &codec.algorithm))
     errx (EXIT_FAILURE, "%s: no such algorithm", name);

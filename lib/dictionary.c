@@ -32,13 +32,13 @@
 
 #include <config.h>
 
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include <zdict.h>
 
 #include "dictionary.h"
+#include "mapping.h"
 #include "store.h"
 
 /* A store with fewer objects than this is not worth a dictionary. */
@@ -406,7 +406,7 @@ dictionary_train (struct zram_store *store)
 
   if (!is_due (store) || !limit_charge (limit, sizeof *t))
     return false;
-  t = malloc (sizeof *t);
+  t = mapping_reserve (sizeof *t);      /* so that it goes back at once */
   if (t) {
     t->store = store;
     t->nr = 0;
@@ -414,7 +414,7 @@ dictionary_train (struct zram_store *store)
     take_samples (t);
     shuffle (t);
     adopted = t->nr == NR_SAMPLES && adopt_if_better (t);
-    free (t);
+    mapping_release (t, sizeof *t);
   }
   limit_uncharge (limit, sizeof *t);
   memory_charge_codecs (store->memory);

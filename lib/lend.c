@@ -1,8 +1,12 @@
 /* nbdkit-zram-plugin: SPDX-License-Identifier: BSD-3-Clause */
 
 /* Lending: a thread takes what is free next to its processor, so that it
- * tends to get what is in its cache.  If nothing is free it queues, and
- * whoever returns something hands it to the first in the queue.
+ * tends to get what is in its cache.  If nothing is free it lets others
+ * run, a few times: there are more things than processors, so somebody
+ * has one who has lost his processor.  Only then does it queue, and
+ * whoever returns something hands it to the first in the queue.  (To
+ * queue at once would be fairer, but then a server with many threads does
+ * little else than to put them to sleep and wake them up.)
  *
  * Why not a mutex for each thing?  Because a mutex is not fair: threads
  * that run take it again and again before one that sleeps has woken up.
@@ -21,6 +25,8 @@
 
 #include "lend.h"
 #include "stripe.h"
+
+#define YIELDS 16               /* before a thread queues */
 
 #define ANY (-1)
 #define NONE (-1)
@@ -111,7 +117,12 @@ unsigned
 lend_take (struct lend *lend)
 {
   int n = try_any (lend);
+  unsigned i;
 
+  for (i = 0; n == NONE && i < YIELDS; i++) {
+    sched_yield ();
+    n = try_any (lend);
+  }
   return n == NONE ? wait_for (lend, ANY) : (unsigned) n;
 }
 

@@ -48,10 +48,14 @@
 #define RECOMPRESS_NS 20000000
 #define RECOMPRESS_PORTION 64
 
-/* It does not recompress after a tick in which so many pages were
- * written.
+/* If so many pages were written in a tick it leaves the processor to the
+ * writers: it does not recompress, and compacts for this long only.
  */
 #define BUSY_PAGES 1000
+#define COMPACT_BUSY_NS 3000000
+
+/* And it leaves them this part of the pool in free memory. */
+#define KEEP_BUSY_PART 32
 
 /* A writer at the limit moves at most so many objects before it tries
  * again.
@@ -98,13 +102,18 @@ recompress_for (struct zram_store *store, uint64_t ns)
   return more;
 }
 
+static bool
+is_busy (const struct zram_memory *memory)
+{
+  return codecs_compressed (memory->codecs) - memory->compressed
+    > BUSY_PAGES;
+}
+
 /* What is done for each store. */
 static bool
-tick_stores (struct zram_memory *memory)
+tick_stores (struct zram_memory *memory, bool busy)
 {
   struct zram_store *store;
-  uint64_t compressed = codecs_compressed (memory->codecs);
-  bool busy = compressed - memory->compressed > BUSY_PAGES;
   bool more = busy;
 
   pthread_mutex_lock (&memory->lock);
@@ -115,7 +124,6 @@ tick_stores (struct zram_memory *memory)
   }
   more |= dictionary_reap (memory);
   pthread_mutex_unlock (&memory->lock);
-  memory->compressed = codecs_compressed (memory->codecs);
   return more;
 }
 
@@ -135,15 +143,25 @@ release (struct zram_memory *memory, uint64_t keep_pool, uint64_t keep_table)
   return released;
 }
 
+/* Writers that replace pages free memory and want it again at once. */
+static uint64_t
+keep_for_writers (struct zram_memory *memory)
+{
+  return KEEP_POOL + pool_used (&memory->pool) / KEEP_BUSY_PART;
+}
+
 static bool
 tick (void *opaque)
 {
   struct zram_memory *memory = opaque;
+  bool busy = is_busy (memory);
   bool more = table_poll (&memory->table);
 
-  more |= tick_stores (memory);
-  more |= compact_for (memory, COMPACT_NS);
-  more |= release (memory, KEEP_POOL, KEEP_TABLE) > 0;
+  more |= tick_stores (memory, busy);
+  memory->compressed = codecs_compressed (memory->codecs);
+  more |= compact_for (memory, busy ? COMPACT_BUSY_NS : COMPACT_NS);
+  more |= release (memory, busy ? keep_for_writers (memory) : KEEP_POOL,
+                   KEEP_TABLE) > 0;
   return more;
 }
 

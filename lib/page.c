@@ -298,6 +298,18 @@ replaced (struct zram_store *store, uint64_t old, uint64_t new)
   free_object (store, old);
 }
 
+/* What is going to be freed after the page has been compressed: fetch
+ * it meanwhile.  Only a hint, as the slot is not locked.
+ */
+static void
+prefetch_old (struct zram_store *store, const slot *s)
+{
+  uint64_t word = slot_peek (s);
+
+  if (slot_state (word) == SLOT_RAM)
+    pool_prefetch_free (&store->memory->pool, slot_offset (word));
+}
+
 static int
 write_whole (struct zram_store *store, struct codec_context *context,
              uint64_t page, const void *data)
@@ -307,9 +319,11 @@ write_whole (struct zram_store *store, struct codec_context *context,
 
   for (;;) {
     s = make_slot (store, page);
-    if (s == NULL
-        || encode (store, context, data,
-                   table_owner (&store->memory->table, s), &word) == -1)
+    if (s == NULL)
+      return -1;
+    prefetch_old (store, s);
+    if (encode (store, context, data,
+                table_owner (&store->memory->table, s), &word) == -1)
       return -1;
     old = slot_exchange (s, word);
     if (slot_state (old) != SLOT_DEAD)

@@ -161,6 +161,18 @@ pool_free (struct pool *pool, uint64_t offset)
     pool->ops->free (pool, offset);
 }
 
+/* The descriptor may be about to change, but it always is some valid
+ * one; so it is read once, and a race is no matter.
+ */
+__attribute__ ((no_sanitize_thread)) void
+pool_prefetch_free (const struct pool *pool, uint64_t offset)
+{
+  uint32_t d = *(volatile uint32_t *) pool_descriptor (pool, offset);
+
+  if (!(d & POOL_WHOLE_PAGE))
+    pool->ops->prefetch_free (pool, offset, d);
+}
+
 bool
 pool_compact (struct pool *pool, unsigned *budget, bool shrink)
 {

@@ -66,6 +66,11 @@ uint64_t pool_alloc_anywhere (struct pool *, size_t size, uint32_t owner);
 /* Free an object that no slot names any more. */
 void pool_free (struct pool *, uint64_t offset);
 
+/* The object is going to be freed soon: fetch what that will touch.  A
+ * hint: it does no harm if the object is gone already.
+ */
+void pool_prefetch_free (const struct pool *, uint64_t offset);
+
 static inline void *
 pool_object (const struct pool *pool, uint64_t offset)
 {
@@ -105,6 +110,8 @@ struct pool_ops {
   uint64_t (*alloc) (struct pool *, size_t size, uint32_t owner);
   uint64_t (*alloc_anywhere) (struct pool *, size_t size, uint32_t owner);
   void (*free) (struct pool *, uint64_t offset);
+  void (*prefetch_free) (const struct pool *, uint64_t offset,
+                         uint32_t descriptor);
   bool (*compact) (struct pool *, unsigned *budget, bool shrink);
   unsigned (*check) (struct pool *, pool_object_fn *fn, void *opaque,
                      FILE *report);

@@ -214,6 +214,14 @@ zbud_free (struct pool *pool, uint64_t offset)
     arena_free (&pool->arena, unit, 1);
 }
 
+static void
+zbud_prefetch_free (const struct pool *pool, uint64_t offset,
+                    uint32_t d)
+{
+  (void) d;
+  __builtin_prefetch (header_of (pool, offset / ARENA_UNIT), 1);
+}
+
 /* There is nothing to gain. */
 static bool
 zbud_compact (struct pool *pool, unsigned *budget, bool shrink)
@@ -331,6 +339,7 @@ const struct pool_ops zbud_ops = {
   .alloc = zbud_alloc,
   .alloc_anywhere = zbud_alloc_anywhere,
   .free = zbud_free,
+  .prefetch_free = zbud_prefetch_free,
   .compact = zbud_compact,
   .check = zbud_check,
 };

@@ -61,13 +61,18 @@ zspage_at (const struct pool *pool, uint32_t first, unsigned units,
   };
 }
 
+/* The zspage that an address is in, whose unit has the descriptor D. */
+static struct zspage
+find_by (const struct pool *pool, uint64_t offset, uint32_t d)
+{
+  return zspage_at (pool, offset / ARENA_UNIT - (d >> 9 & 15),
+                    (d >> 13 & 15) + 1, d & 511);
+}
+
 struct zspage
 zs_find (const struct pool *pool, uint64_t offset)
 {
-  uint32_t d = *pool_descriptor (pool, offset);
-
-  return zspage_at (pool, offset / ARENA_UNIT - (d >> 9 & 15),
-                    (d >> 13 & 15) + 1, d & 511);
+  return find_by (pool, offset, *pool_descriptor (pool, offset));
 }
 
 /* ---- Lists of zspages ---------------------------------------------- */
@@ -312,15 +317,31 @@ zs_alloc_anywhere (struct pool *pool, size_t size, uint32_t owner)
   return offset ? offset : borrow (pool, class, ZS_SMALL_MAX, owner);
 }
 
+/* Which object of its zspage an offset is. */
+static unsigned
+index_of (const struct zspage *z, uint64_t offset)
+{
+  return (uint32_t) (offset - (uint64_t) z->first * ARENA_UNIT)
+    / z->class->size;
+}
+
+static void
+zs_prefetch_free (const struct pool *pool, uint64_t offset, uint32_t d)
+{
+  struct zspage z = find_by (pool, offset, d);
+
+  __builtin_prefetch (z.header, 1);
+  __builtin_prefetch (zs_owner (&z, index_of (&z, offset)), 1);
+}
+
 static void
 zs_free (struct pool *pool, uint64_t offset)
 {
   struct zspage z = zs_find (pool, offset);
-  uint32_t place = offset - (uint64_t) z.first * ARENA_UNIT;
   bool empty;
 
   pthread_mutex_lock (&z.class->lock);
-  zs_put (pool, &z, place / z.class->size);
+  zs_put (pool, &z, index_of (&z, offset));
   empty = z.header->inuse == 0 && z.header->group != ZS_ISOLATED;
   if (empty)
     zs_leave (pool, &z);
@@ -371,6 +392,7 @@ const struct pool_ops zsmalloc_ops = {
   .alloc = zs_alloc,
   .alloc_anywhere = zs_alloc_anywhere,
   .free = zs_free,
+  .prefetch_free = zs_prefetch_free,
   .compact = zs_compact,
   .check = zs_check,
 };
