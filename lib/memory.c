@@ -1,30 +1,15 @@
 /* nbdkit-zram-plugin: SPDX-License-Identifier: BSD-3-Clause */
 
-/* What stores share: puts the parts together, and says what is done in
- * the background and what at the limit.
- *
- * Free memory that is still resident makes the next writes cheap, so
- * some of it is kept; the rest goes back to the system in the
- * background.  At the limit all of it goes, and then the pool is
- * compacted by the writer itself: a write fails only if that frees
- * nothing.
- */
+/* What stores share: puts the parts together and takes them apart. */
 
 #include <config.h>
 
 #include <errno.h>
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "memory.h"
 #include "store.h"
-
-/* Free resident memory that is kept for the next writes: for objects,
- * and for slot tables.
- */
-#define KEEP_POOL (256 * 1024)
-#define KEEP_TABLE (64 * 1024)
 
 /* Address space: the least that we start with, and how much of it goes to
  * slot tables: 8 bytes for a page, whose object may take an eighth of it.
@@ -38,182 +23,6 @@
 
 /* Room above what an empty store takes, to call a limit usable. */
 #define ROOM_MIN (512 * 1024)
-
-/* The background thread may compact for so long in a tick of 100 ms, and
- * recompress for so long; the portions are objects, between two looks at
- * the clock.
- */
-#define COMPACT_NS 20000000
-#define COMPACT_PORTION 256
-#define RECOMPRESS_NS 20000000
-#define RECOMPRESS_PORTION 64
-
-/* If so many pages were written in a tick it leaves the processor to the
- * writers: it does not recompress, and compacts for this long only.
- */
-#define BUSY_PAGES 1000
-#define COMPACT_BUSY_NS 3000000
-
-/* And it leaves them this part of the pool in free memory. */
-#define KEEP_BUSY_PART 32
-
-/* A writer at the limit moves at most so many objects before it tries
- * again.
- */
-#define RECLAIM_PORTION 4096
-
-/* ---- Background work ----------------------------------------------- */
-
-static uint64_t
-now_ns (void)
-{
-  struct timespec t;
-
-  clock_gettime (CLOCK_MONOTONIC, &t);
-  return t.tv_sec * UINT64_C (1000000000) + t.tv_nsec;
-}
-
-static bool
-compact_for (struct zram_memory *memory, uint64_t ns)
-{
-  uint64_t end = now_ns () + ns;
-  unsigned budget;
-  bool done = false, more;
-
-  do {
-    budget = COMPACT_PORTION;
-    more = pool_compact (&memory->pool, &budget, true);
-    done |= more;
-  } while (more && now_ns () < end);
-  return done;
-}
-
-static bool
-recompress_for (struct zram_store *store, uint64_t ns)
-{
-  uint64_t end = now_ns () + ns;
-  unsigned budget;
-  bool more;
-
-  do {
-    budget = RECOMPRESS_PORTION;
-    more = recompress_some (store, &budget);
-  } while (more && now_ns () < end);
-  return more;
-}
-
-static bool
-is_busy (const struct zram_memory *memory)
-{
-  return codecs_compressed (memory->codecs) - memory->compressed
-    > BUSY_PAGES;
-}
-
-/* What is done for each store. */
-static bool
-tick_stores (struct zram_memory *memory, bool busy)
-{
-  struct zram_store *store;
-  bool more = busy;
-
-  pthread_mutex_lock (&memory->lock);
-  for (store = memory->stores; store; store = store->next) {
-    more |= dictionary_train (store);
-    if (!busy)
-      more |= recompress_for (store, RECOMPRESS_NS);
-  }
-  more |= dictionary_reap (memory);
-  pthread_mutex_unlock (&memory->lock);
-  return more;
-}
-
-/* Return free memory to the system, but for what is to be kept.  One at a
- * time: while a unit is on its way it is neither free nor charged less,
- * and whoever looks for memory then must wait for it.
- */
-static uint64_t
-release (struct zram_memory *memory, uint64_t keep_pool, uint64_t keep_table)
-{
-  uint64_t released;
-
-  pthread_mutex_lock (&memory->reclaiming);
-  released = arena_release (&memory->pool.arena, keep_pool)
-    + arena_release (&memory->table.arena, keep_table);
-  pthread_mutex_unlock (&memory->reclaiming);
-  return released;
-}
-
-/* Writers that replace pages free memory and want it again at once. */
-static uint64_t
-keep_for_writers (struct zram_memory *memory)
-{
-  return KEEP_POOL + pool_used (&memory->pool) / KEEP_BUSY_PART;
-}
-
-static bool
-tick (void *opaque)
-{
-  struct zram_memory *memory = opaque;
-  bool busy = is_busy (memory);
-  bool more = table_poll (&memory->table);
-
-  more |= tick_stores (memory, busy);
-  memory->compressed = codecs_compressed (memory->codecs);
-  more |= compact_for (memory, busy ? COMPACT_BUSY_NS : COMPACT_NS);
-  more |= release (memory, busy ? keep_for_writers (memory) : KEEP_POOL,
-                   KEEP_TABLE) > 0;
-  return more;
-}
-
-void
-zram_memory_settle (struct zram_memory *memory)
-{
-  unsigned rounds = 1000;       /* I/O that goes on may make ever more */
-
-  while (rounds-- && tick (memory))
-    ;
-}
-
-/* Tidying (the pool's shrink) is no help here: it needs memory first. */
-bool
-memory_reclaim (struct zram_memory *memory, uint64_t freed)
-{
-  unsigned budget = RECLAIM_PORTION;
-
-  if (errno != ENOSPC && errno != ENOMEM)
-    return false;
-  table_poll (&memory->table);
-  if (release (memory, 0, 0) || limit_freed (&memory->limit) != freed)
-    return true;
-  pool_compact (&memory->pool, &budget, false);
-  release (memory, 0, 0);
-  return limit_freed (&memory->limit) != freed;
-}
-
-bool
-memory_wait_for_leaves (struct zram_memory *memory)
-{
-  unsigned polls;
-
-  if (table_nr_waiting (&memory->table) == 0)
-    return false;
-  /* The requests that they wait for take milliseconds. */
-  for (polls = 0; polls < 1000 && table_poll (&memory->table); polls++)
-    usleep (100);
-  return true;
-}
-
-int
-zram_memory_start (struct zram_memory *memory)
-{
-  return worker_start (&memory->worker);
-}
-
-void
-zram_memory_stop (struct zram_memory *memory)
-{
-  worker_stop (&memory->worker);
-}
 
 /* ---- Life ---------------------------------------------------------- */
 
@@ -323,7 +132,7 @@ zram_memory_create (const struct zram_memory_config *config)
   *memory = (struct zram_memory) { .limit.max = config->mem_limit };
   pthread_mutex_init (&memory->lock, NULL);
   pthread_mutex_init (&memory->reclaiming, NULL);
-  worker_init (&memory->worker, tick, memory);
+  worker_init (&memory->worker, memory_tick, memory);
   if (make_parts (memory, config) == -1) {
     int err = errno;
 

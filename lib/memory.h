@@ -37,6 +37,11 @@ struct zram_memory {
  */
 bool memory_charge_codecs (struct zram_memory *);
 
+/* A portion of background work.  OPAQUE is the memory; true if there may
+ * be more to do.
+ */
+bool memory_tick (void *opaque);
+
 /* An allocation failed (errno says why) that was begun when limit_freed
  * said FREED.  Free memory that nobody uses; true if there is some now,
  * by us or by others, so that it is worth trying again.  Locks of slots
