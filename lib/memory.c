@@ -85,7 +85,7 @@ make_arenas_that_fit (struct zram_memory *memory,
 
   while (make_arenas (memory, config->allocator, size) == -1) {
     size /= 2;
-    if (errno != ENOMEM || size < ARENA_SIZE_MIN)
+    if (errno == ENOSPC || size < ARENA_SIZE_MIN)
       return -1;
   }
   if (size == wanted)
