@@ -10,8 +10,9 @@
  * units that hold memory.  A unit is resident from the moment it is
  * first handed out until arena_release gives it back; a free unit that
  * is still resident is the cheapest to hand out again, so within a chunk
- * it is tried first.  Chunks stand in bins by their longest free run, so a run is
- * found in a few instructions, and best fit keeps long runs whole.
+ * it is tried first.  Chunks stand in bins by their longest free run, so
+ * a run is found in a few instructions, and best fit keeps long runs
+ * whole.
  *
  * Why return single units, and not whole chunks?  Because then a chunk
  * with one long-lived run in it costs that run and not 64 KiB.  Holes in

@@ -30,8 +30,8 @@
 
 /* ---- Same-filled pages --------------------------------------------- */
 
-/* Whether the page repeats its first eight bytes.  Most pages that do
- * not differ in the first comparison.
+/* Whether the page repeats its first eight bytes.  Most of those that do
+ * not differ within the first few.
  */
 static bool
 is_same_filled (const unsigned char *page, uint64_t *pattern)

@@ -2,7 +2,7 @@
 
 /* Waiting for a slot.  See slot.h for the protocol.
  *
- * A lock is held for one decompression at most, some microseconds, so a
+ * A lock is usually held for one decompression, some microseconds, so a
  * waiter first spins about as long as going to sleep would take.  The
  * holder may have lost its processor, though, and then only sleeping
  * lets it go on.
