@@ -19,9 +19,17 @@
  * the address space are free; memory is not.  So nothing ever has to be
  * moved between chunks.
  *
+ * With a reserve (arena_set_reserve) nobody who allocates may make a
+ * unit resident, since the kernel could make him wait for memory.  So
+ * only resident units are handed out, chunks stand in the bins by those,
+ * and a keeper's thread makes whole chunks resident ahead of need
+ * (arena_refill).  It takes chunks of which nothing is resident: they
+ * stand in bin 0.  Whoever finds nothing waits for it.
+ *
  * Invariants (arena_check): a chunk is on the list of its bin and on no
  * other; `used' and `resident' equal the population of the bitmaps (all
- * chunks together); no unit is used that is not resident.
+ * chunks together); no unit is used that is not resident; `filled' is the
+ * number of chunks that are free and resident from end to end.
  *
  * Locks: one mutex, held for some tens of instructions and never across
  * a system call.  It is taken once for a run of units, that is once in
@@ -41,12 +49,35 @@
 #include "mapping.h"
 
 #define CHUNK_SIZE (ARENA_CHUNK_UNITS * ARENA_UNIT)
+#define WHOLE_CHUNK ((1u << ARENA_CHUNK_UNITS) - 1)
+
+/* Call the keeper when so much of the reserve is gone, and not for each
+ * chunk: the call can cost a system call.
+ */
+#define RESERVE_SLACK 8
 
 struct arena_chunk {
   uint16_t used;                /* bitmap of units handed out */
   uint16_t resident;            /* bitmap of units that hold memory */
   uint32_t prev, next;          /* neighbours in the bin, 0: none */
 };
+
+/* The caller's part of what is written down of a chunk. */
+static size_t
+callers_size (const struct arena *arena)
+{
+  return arena->record_size - sizeof (struct arena_chunk);
+}
+
+static void
+release_mappings (struct arena *arena)
+{
+  mapping_release (arena->records, arena->nr_chunks * callers_size (arena));
+  mapping_release (arena->chunks,
+                   arena->nr_chunks * sizeof (struct arena_chunk));
+  mapping_release (arena->base, arena->size);
+  arena->base = NULL;
+}
 
 int
 arena_init (struct arena *arena, struct limit *limit, uint64_t size,
@@ -66,12 +97,17 @@ arena_init (struct arena *arena, struct limit *limit, uint64_t size,
     return -1;
   arena->chunks = mapping_reserve (arena->nr_chunks
                                    * sizeof (struct arena_chunk));
-  if (arena->chunks == NULL) {
-    mapping_release (arena->base, size);
-    arena->base = NULL;
+  if (record_size)
+    arena->records = mapping_reserve (arena->nr_chunks * record_size);
+  if (arena->chunks == NULL || (record_size && arena->records == NULL)) {
+    int err = errno;
+
+    release_mappings (arena);
+    errno = err;
     return -1;
   }
   pthread_mutex_init (&arena->lock, NULL);
+  pthread_cond_init (&arena->reserve.answered, NULL);
   return 0;
 }
 
@@ -80,14 +116,12 @@ arena_destroy (struct arena *arena)
 {
   if (arena->base == NULL)
     return;
-  mapping_release (arena->chunks,
-                   arena->nr_chunks * sizeof (struct arena_chunk));
-  mapping_release (arena->base, arena->size);
+  release_mappings (arena);
+  pthread_cond_destroy (&arena->reserve.answered);
   pthread_mutex_destroy (&arena->lock);
   limit_uncharge (arena->limit,
                   arena->resident * ARENA_UNIT
                   + (arena->made - 1) * arena->record_size);
-  arena->base = NULL;
 }
 
 /* ---- Bitmaps of 16 units ------------------------------------------- */
@@ -130,15 +164,45 @@ chunk_spare (const struct arena_chunk *chunk)
   return chunk_free (chunk) & chunk->resident;
 }
 
+/* Whether all of it is free and holds memory, and whether none does. */
+static bool
+chunk_is_filled (const struct arena_chunk *chunk)
+{
+  return chunk_spare (chunk) == WHOLE_CHUNK;
+}
+
+static bool
+chunk_is_absent (const struct arena_chunk *chunk)
+{
+  return (chunk->used | chunk->resident) == 0;
+}
+
 /* ---- Bins ---------------------------------------------------------- */
+
+/* The bin that a chunk belongs in, or -1. */
+static int
+bin_of (const struct arena *arena, const struct arena_chunk *chunk)
+{
+  unsigned bin;
+
+  if (arena->reserve.target == 0)
+    bin = longest_run (chunk_free (chunk));
+  else if (chunk_is_absent (chunk))
+    return 0;
+  else
+    bin = longest_run (chunk_spare (chunk));
+  return bin ? (int) bin : -1;
+}
 
 static void
 bin_remove (struct arena *arena, uint32_t c)
 {
   struct arena_chunk *chunk = &arena->chunks[c];
-  unsigned bin = longest_run (chunk_free (chunk));
+  int bin = bin_of (arena, chunk);
 
-  if (bin == 0)
+  if (chunk_is_filled (chunk))
+    arena->reserve.filled--;
+  if (bin == -1)
     return;
   if (chunk->prev)
     arena->chunks[chunk->prev].next = chunk->next;
@@ -154,9 +218,11 @@ static void
 bin_insert (struct arena *arena, uint32_t c)
 {
   struct arena_chunk *chunk = &arena->chunks[c];
-  unsigned bin = longest_run (chunk_free (chunk));
+  int bin = bin_of (arena, chunk);
 
-  if (bin == 0)
+  if (chunk_is_filled (chunk))
+    arena->reserve.filled++;
+  if (bin == -1)
     return;
   chunk->prev = 0;
   chunk->next = arena->bins[bin];
@@ -167,10 +233,11 @@ bin_insert (struct arena *arena, uint32_t c)
 }
 
 static void
-chunk_set_used (struct arena *arena, uint32_t c, unsigned used)
+chunk_set (struct arena *arena, uint32_t c, unsigned used, unsigned resident)
 {
   bin_remove (arena, c);
   arena->chunks[c].used = used;
+  arena->chunks[c].resident = resident;
   bin_insert (arena, c);
 }
 
@@ -184,6 +251,10 @@ find_chunk (struct arena *arena, unsigned units)
 
   if (fitting)
     return arena->bins[__builtin_ctz (fitting)];
+  if (arena->reserve.target) {
+    errno = EAGAIN;
+    return 0;
+  }
   if (arena->made == arena->nr_chunks) {
     errno = ENOMEM;
     return 0;
@@ -217,13 +288,42 @@ alloc_locked (struct arena *arena, unsigned units)
     return 0;
   }
 
-  chunk->resident |= run;
   arena->resident += fresh;
-  chunk_set_used (arena, c, chunk->used | run);
+  chunk_set (arena, c, chunk->used | run, chunk->resident | run);
   arena->used += units;
   if (arena->used > arena->used_max)
     arena->used_max = arena->used;
   return c * ARENA_CHUNK_UNITS + place;
+}
+
+/* Something was taken, perhaps of the reserve. */
+static void
+note_reserve (struct arena *arena)
+{
+  struct arena_reserve *r = &arena->reserve;
+
+  if (r->target == 0)
+    return;
+  if (r->filled < r->low)
+    r->low = r->filled;
+  if (r->target - r->filled > r->target / RESERVE_SLACK
+      && r->filled < r->target)
+    r->wake (r->opaque);
+}
+
+/* Wait until there may be memory; false and errno if there will not. */
+static bool
+wait_for_keeper (struct arena *arena)
+{
+  struct arena_reserve *r = &arena->reserve;
+  uint32_t answers = r->answers;
+
+  r->wake (r->opaque);
+  while (r->target && r->answers == answers)
+    pthread_cond_wait (&r->answered, &arena->lock);
+  r->waits += r->error == 0;
+  errno = r->error;
+  return r->error == 0;
 }
 
 uint32_t
@@ -232,7 +332,10 @@ arena_alloc (struct arena *arena, unsigned units)
   uint32_t unit;
 
   pthread_mutex_lock (&arena->lock);
-  unit = alloc_locked (arena, units);
+  do
+    unit = alloc_locked (arena, units);
+  while (unit == 0 && errno == EAGAIN && wait_for_keeper (arena));
+  note_reserve (arena);
   pthread_mutex_unlock (&arena->lock);
   return unit;
 }
@@ -241,11 +344,12 @@ void
 arena_free (struct arena *arena, uint32_t unit, unsigned units)
 {
   uint32_t c = unit / ARENA_CHUNK_UNITS;
+  const struct arena_chunk *chunk = &arena->chunks[c];
   unsigned run = run_bits (unit % ARENA_CHUNK_UNITS, units);
 
   pthread_mutex_lock (&arena->lock);
-  assert ((arena->chunks[c].used & run) == run);
-  chunk_set_used (arena, c, arena->chunks[c].used & ~run);
+  assert ((chunk->used & run) == run);
+  chunk_set (arena, c, chunk->used & ~run, chunk->resident);
   arena->used -= units;
   pthread_mutex_unlock (&arena->lock);
   limit_note_freed (arena->limit);
@@ -282,16 +386,36 @@ release_chunk (struct arena *arena, uint32_t c)
   unsigned spare = chunk_spare (chunk);
   unsigned gone, n;
 
-  chunk_set_used (arena, c, chunk->used | spare);
+  chunk_set (arena, c, chunk->used | spare, chunk->resident);
   pthread_mutex_unlock (&arena->lock);
   gone = discard_units (arena, c, spare);
   pthread_mutex_lock (&arena->lock);
-  chunk->resident &= ~gone;
-  chunk_set_used (arena, c, chunk->used & ~spare);
+  chunk_set (arena, c, chunk->used & ~spare, chunk->resident & ~gone);
   n = __builtin_popcount (gone);
   arena->resident -= n;
   limit_uncharge (arena->limit, (uint64_t) n * ARENA_UNIT);
   return (uint64_t) n * ARENA_UNIT;
+}
+
+/* Whether there is memory in a chunk that can go. */
+static bool
+is_releasable (const struct arena *arena, const struct arena_chunk *chunk)
+{
+  const struct arena_reserve *r = &arena->reserve;
+
+  if (chunk_is_filled (chunk) && r->filled <= r->target)
+    return false;
+  return chunk_spare (chunk);
+}
+
+/* Free memory that is neither in use nor in reserve, in bytes. */
+static uint64_t
+unreserved (const struct arena *arena)
+{
+  const struct arena_reserve *r = &arena->reserve;
+  uint64_t reserved = r->filled < r->target ? r->filled : r->target;
+
+  return (arena->resident - arena->used) * ARENA_UNIT - reserved * CHUNK_SIZE;
 }
 
 uint64_t
@@ -304,12 +428,12 @@ arena_release (struct arena *arena, uint64_t keep)
 
   pthread_mutex_lock (&arena->lock);
   for (todo = arena->made, i = 0; i < todo; i++) {
-    if ((arena->resident - arena->used) * ARENA_UNIT <= keep)
+    if (unreserved (arena) <= keep)
       break;
     if (++arena->cursor >= arena->made)
       arena->cursor = 1;
     if (arena->cursor < arena->made
-        && chunk_spare (&arena->chunks[arena->cursor]))
+        && is_releasable (arena, &arena->chunks[arena->cursor]))
       released += release_chunk (arena, arena->cursor);
     if (i % slice == slice - 1) {
       pthread_mutex_unlock (&arena->lock);
@@ -318,6 +442,151 @@ arena_release (struct arena *arena, uint64_t keep)
   }
   pthread_mutex_unlock (&arena->lock);
   return released;
+}
+
+/* ---- The reserve --------------------------------------------------- */
+
+/* Put all chunks into bins anew, by another rule. */
+static void
+set_target (struct arena *arena, uint32_t target)
+{
+  uint32_t c;
+
+  for (c = 1; c < arena->made; c++)
+    bin_remove (arena, c);
+  arena->reserve.target = target;
+  for (c = 1; c < arena->made; c++)
+    bin_insert (arena, c);
+}
+
+void
+arena_set_reserve (struct arena *arena, uint64_t bytes,
+                   void (*wake) (void *), void *opaque)
+{
+  struct arena_reserve *r = &arena->reserve;
+
+  pthread_mutex_lock (&arena->lock);
+  set_target (arena, bytes / CHUNK_SIZE);
+  r->low = r->target;
+  r->error = 0;
+  r->wake = wake;
+  r->opaque = opaque;
+  pthread_cond_broadcast (&r->answered);
+  pthread_mutex_unlock (&arena->lock);
+}
+
+/* Take a chunk that is absent out of its bin, or make one.  Nobody else
+ * makes any while there is a reserve, so `made' stands still while what is
+ * written down of the next one is faulted in.  0 and errno on failure.
+ */
+static uint32_t
+take_absent (struct arena *arena)
+{
+  uint32_t c = arena->bins[0];
+
+  if (c) {
+    bin_remove (arena, c);
+    return c;
+  }
+  c = arena->made;
+  if (c == arena->nr_chunks) {
+    errno = ENOMEM;
+    return 0;
+  }
+  if (!limit_charge (arena->limit, arena->record_size)) {
+    errno = ENOSPC;
+    return 0;
+  }
+  pthread_mutex_unlock (&arena->lock);
+  mapping_touch (&arena->chunks[c], sizeof *arena->chunks);
+  mapping_touch ((char *) arena->records + c * callers_size (arena),
+                 callers_size (arena));
+  pthread_mutex_lock (&arena->lock);
+  arena->made++;
+  return c;
+}
+
+/* The chunk is on no list.  False and errno if there is no memory:
+ * EAGAIN if it is the system that has none.
+ */
+static bool
+fill_chunk (struct arena *arena, uint32_t c)
+{
+  bool filled;
+
+  if (!limit_charge (arena->limit, CHUNK_SIZE)) {
+    errno = ENOSPC;
+    return false;
+  }
+  pthread_mutex_unlock (&arena->lock);
+  filled = mapping_populate (arena->base + (uint64_t) c * CHUNK_SIZE,
+                             CHUNK_SIZE);
+  pthread_mutex_lock (&arena->lock);
+  if (!filled) {
+    limit_uncharge (arena->limit, CHUNK_SIZE);
+    errno = EAGAIN;
+    return false;
+  }
+  arena->chunks[c].resident = WHOLE_CHUNK;
+  arena->resident += ARENA_CHUNK_UNITS;
+  return true;
+}
+
+static bool
+refill (struct arena *arena)
+{
+  uint32_t c = take_absent (arena);
+  bool filled;
+
+  if (c == 0)
+    return false;
+  filled = fill_chunk (arena, c);
+  bin_insert (arena, c);
+  return filled;
+}
+
+int
+arena_refill (struct arena *arena)
+{
+  struct arena_reserve *r = &arena->reserve;
+  int result = 0;
+
+  pthread_mutex_lock (&arena->lock);
+  errno = 0;
+  if (r->filled < r->target)
+    result = refill (arena) ? 1 : -1;
+  if (result != -1 || errno != EAGAIN) {
+    r->error = result == -1 ? errno : 0;
+    r->answers++;
+    pthread_cond_broadcast (&r->answered);
+  }
+  pthread_mutex_unlock (&arena->lock);
+  return result;
+}
+
+bool
+arena_is_short (const struct arena *arena)
+{
+  const struct arena_reserve *r = &arena->reserve;
+
+  return atomic_load_explicit (&r->filled, memory_order_relaxed)
+    < r->target / 2
+    && atomic_load_explicit (&r->error, memory_order_relaxed) == 0;
+}
+
+void
+arena_reserve_stats (struct arena *arena, struct arena_reserve_stats *stats)
+{
+  const struct arena_reserve *r = &arena->reserve;
+
+  pthread_mutex_lock (&arena->lock);
+  *stats = (struct arena_reserve_stats) {
+    .target = (uint64_t) r->target * CHUNK_SIZE,
+    .filled = (uint64_t) r->filled * CHUNK_SIZE,
+    .low = (uint64_t) r->low * CHUNK_SIZE,
+    .waits = r->waits,
+  };
+  pthread_mutex_unlock (&arena->lock);
 }
 
 /* ---- Questions ----------------------------------------------------- */
@@ -372,7 +641,7 @@ check_bin (struct arena *arena, const char *name, unsigned bin,
   for (c = arena->bins[bin]; c; prev = c, c = arena->chunks[c].next, n++) {
     const struct arena_chunk *chunk = &arena->chunks[c];
 
-    if (chunk->prev != prev || longest_run (chunk_free (chunk)) != bin) {
+    if (chunk->prev != prev || bin_of (arena, chunk) != (int) bin) {
       ++*faults;
       fprintf (report, "%s: chunk %" PRIu32 " is wrongly in bin %u\n",
                name, c, bin);
@@ -387,7 +656,7 @@ arena_check (struct arena *arena, const char *name, FILE *report)
 {
   uint64_t used = 0, resident = 0;
   unsigned bin, faults = 0;
-  uint32_t c, binned = 0;
+  uint32_t c, binned = 0, filled = 0;
 
   for (c = 1; c < arena->made; c++) {
     const struct arena_chunk *chunk = &arena->chunks[c];
@@ -398,7 +667,8 @@ arena_check (struct arena *arena, const char *name, FILE *report)
       faults++, fprintf (report, "%s: chunk %" PRIu32 ": used units %x "
                          "are not all resident (%x)\n",
                          name, c, chunk->used, chunk->resident);
-    binned += chunk_free (chunk) != 0;
+    binned += bin_of (arena, chunk) != -1;
+    filled += chunk_is_filled (chunk);
   }
   for (bin = 0; bin <= ARENA_CHUNK_UNITS; bin++) {
     binned -= check_bin (arena, name, bin, &faults, report);
@@ -409,6 +679,9 @@ arena_check (struct arena *arena, const char *name, FILE *report)
   if (binned)
     faults++, fprintf (report, "%s: %" PRIu32 " chunks with free units are "
                        "in no bin\n", name, binned);
+  if (filled != arena->reserve.filled)
+    faults++, fprintf (report, "%s: %" PRIu32 " chunks filled, counter says "
+                       "%" PRIu32 "\n", name, filled, arena->reserve.filled);
   if (used != arena->used)
     faults++, fprintf (report, "%s: %" PRIu64 " units used, counter says "
                        "%" PRIu64 "\n", name, used, arena->used);

@@ -9,6 +9,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -22,6 +23,19 @@
 
 struct arena_chunk;
 
+/* See arena_reserve. */
+struct arena_reserve {
+  uint32_t target;              /* chunks; 0: there is no reserve */
+  _Atomic uint32_t filled;      /* whole free chunks that hold memory */
+  uint32_t low;                 /* the least that `filled' has been */
+  uint32_t answers;             /* how often arena_refill has returned... */
+  _Atomic int error;            /* ...and its last errno, or 0 */
+  uint64_t waits;               /* allocations that waited for memory */
+  pthread_cond_t answered;
+  void (*wake) (void *opaque);  /* calls the keeper */
+  void *opaque;
+};
+
 struct arena {
   pthread_mutex_t lock;         /* covers all that is below it */
   struct limit *limit;
@@ -30,6 +44,7 @@ struct arena {
   size_t record_size;           /* bytes charged per chunk for records */
 
   struct arena_chunk *chunks;
+  void *records;                /* the caller's, see arena_init */
   uint32_t nr_chunks;
   uint32_t made;                /* chunks below this have been used */
   uint32_t cursor;              /* where arena_release goes on */
@@ -39,6 +54,7 @@ struct arena {
    */
   uint32_t bins[ARENA_CHUNK_UNITS + 1];
   uint32_t bin_map;
+  struct arena_reserve reserve;
 
   /* Changed under the lock, but read by anybody. */
   _Atomic uint64_t used;        /* units handed out */
@@ -46,10 +62,10 @@ struct arena {
   _Atomic uint64_t resident;    /* units that hold memory, used or not */
 };
 
-/* Reserve SIZE bytes of address space (a multiple of the chunk).
- * RECORD_SIZE is what the caller keeps for each chunk in a mapping of his
- * own: it is charged along with the arena's own records.  -1 and errno on
- * failure.
+/* Reserve SIZE bytes of address space (a multiple of the chunk), and
+ * RECORD_SIZE bytes for what the caller wants to write down of each chunk:
+ * `records' is an array of as many.  They are charged along with the
+ * arena's own records.  -1 and errno on failure.
  */
 int arena_init (struct arena *, struct limit *, uint64_t size,
                 size_t record_size);
@@ -70,6 +86,43 @@ void arena_free (struct arena *, uint32_t unit, unsigned units);
  * bytes of it are left.  Returns the number of bytes returned.
  */
 uint64_t arena_release (struct arena *, uint64_t keep);
+
+/* ---- The reserve --------------------------------------------------- */
+
+/* Keep BYTES (a multiple of the chunk) in whole free chunks that hold
+ * memory.  From now on arena_alloc hands out nothing but units that hold
+ * memory.  Where there are none it waits for arena_refill, and fails only
+ * if that did (with errno).  WAKE is called when it is time to refill; the
+ * arena's lock is held then.  BYTES = 0 ends all this, and lets all go who
+ * wait.
+ */
+void arena_set_reserve (struct arena *, uint64_t bytes,
+                        void (*wake) (void *), void *opaque);
+
+/* Add one chunk to the reserve.  Faults its memory in, and what is
+ * written down of it, and holds no lock meanwhile.  1: done.  0: the
+ * reserve is full.  -1 and errno: ENOSPC if the limit is reached, ENOMEM
+ * if the address space is used up, and those who wait are told; EAGAIN if
+ * the system has no memory, and they go on waiting.  For one thread at a
+ * time.
+ */
+int arena_refill (struct arena *);
+
+/* Whether more than half of the reserve is gone, and is coming back (at
+ * the limit it does not).  Takes no lock.
+ */
+bool arena_is_short (const struct arena *);
+
+/* In bytes: what there should be in reserve, what there is, and the least
+ * that there has been since it was full for the first time.
+ */
+struct arena_reserve_stats {
+  uint64_t target, filled, low;
+  uint64_t waits;               /* allocations that waited for memory */
+};
+void arena_reserve_stats (struct arena *, struct arena_reserve_stats *);
+
+/* ---- Questions ----------------------------------------------------- */
 
 /* Bytes handed out, the most that ever were, and bytes resident.  None
  * of these takes a lock.

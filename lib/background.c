@@ -156,19 +156,30 @@ keep_for_writers (struct zram_memory *memory)
   return KEEP_POOL + pool_used (&memory->pool) / KEEP_BUSY_PART;
 }
 
+/* While the reserve is being filled its memory is for writers alone. */
+static bool
+is_short (struct zram_memory *memory)
+{
+  return arena_is_short (&memory->pool.arena)
+    || arena_is_short (&memory->table.arena);
+}
+
 bool
 memory_tick (void *opaque)
 {
   struct zram_memory *memory = opaque;
-  bool busy = is_busy (memory);
+  bool busy = is_busy (memory) || is_short (memory);
   bool more = table_poll (&memory->table);
 
   more |= tick_stores (memory, busy);
   memory->compressed = codecs_compressed (memory->codecs);
   if (!busy || is_wasteful (memory))
     more |= compact_for (memory, COMPACT_NS);
-  more |= release (memory, busy ? keep_for_writers (memory) : KEEP_POOL,
-                   KEEP_TABLE) > 0;
+  if (release (memory, busy ? keep_for_writers (memory) : KEEP_POOL,
+               KEEP_TABLE)) {
+    keeper_call (&memory->keeper);
+    more = true;
+  }
   return more;
 }
 
@@ -208,16 +219,4 @@ memory_wait_for_leaves (struct zram_memory *memory)
   for (polls = 0; polls < 1000 && table_poll (&memory->table); polls++)
     usleep (100);
   return true;
-}
-
-int
-zram_memory_start (struct zram_memory *memory)
-{
-  return worker_start (&memory->worker);
-}
-
-void
-zram_memory_stop (struct zram_memory *memory)
-{
-  worker_stop (&memory->worker);
 }

@@ -219,27 +219,50 @@ context_size (const struct context *context)
     + (context->lz4hc ? LZ4_sizeofStateHC () : 0);
 }
 
+/* A page of the Nth kind: noise, of which everything is a literal; few
+ * different bytes; short matches; and something of each.
+ */
+#define NR_EXERCISES 4
+
+static void
+fill_exercise (unsigned char *page, unsigned kind)
+{
+  uint32_t x = 1;
+  size_t i;
+
+  for (i = 0; i < ZRAM_PAGE_SIZE; i++) {
+    unsigned char noise;
+
+    x = x * 1103515245 + 12345;
+    noise = x >> 24;
+    switch (kind) {
+    case 0: page[i] = noise; break;
+    case 1: page[i] = noise >> 6; break;
+    case 2: page[i] = i % 8 < 6 ? i % 8 : noise; break;
+    case 3: page[i] = i & 256 ? noise >> 6 : noise & i >> 4; break;
+    }
+  }
+}
+
 /* Let the libraries make and touch what they make and touch on first
- * use: compress a page that has something of everything, and decompress
- * it.
+ * use: compress pages and decompress them.
  */
 static void
 exercise (struct codecs *codecs, struct context *context,
           struct codec_reader *reader, unsigned codec)
 {
   unsigned char *page = context->public.page;
-  uint32_t x = 1;
-  size_t i, size;
+  unsigned kind;
+  size_t size;
 
-  for (i = 0; i < ZRAM_PAGE_SIZE; i++) {
-    x = x * 1103515245 + 12345;
-    page[i] = i & 256 ? x >> 30 : x >> 24 & i >> 4;
+  for (kind = 0; kind < NR_EXERCISES; kind++) {
+    fill_exercise (page, kind);
+    size = codecs_compress (codecs, &context->public, codec, page,
+                            ZRAM_PAGE_SIZE);
+    if (size)
+      codecs_decompress (codecs, reader, codec, context->public.object, size,
+                         page);
   }
-  size = codecs_compress (codecs, &context->public, codec, page,
-                          ZRAM_PAGE_SIZE);
-  if (size)
-    codecs_decompress (codecs, reader, codec, context->public.object, size,
-                       page);
 }
 
 static bool

@@ -20,9 +20,18 @@ void *mapping_reserve (size_t size);
 /* Undo that.  NULL is fine. */
 void mapping_release (void *addr, size_t size);
 
-/* Give the memory of a page-aligned range back to the system.  The
- * range reads as zeroes afterwards.  False if the system refused (the
- * range is locked in memory, for one), and then the contents stand.
+/* Make a page-aligned range that nobody else uses resident, ready to be
+ * written.  False if the system has no memory for it; it may try hard
+ * before it says so.
+ */
+bool mapping_populate (void *addr, size_t size);
+
+/* The same for any range, of which the contents stand. */
+void mapping_touch (void *addr, size_t size);
+
+/* Give the memory of a page-aligned range back to the system, even where
+ * it is locked in memory.  The range reads as zeroes afterwards.  False if
+ * the system refused, and then the contents stand.
  */
 bool mapping_discard (void *addr, size_t size);
 

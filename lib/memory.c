@@ -24,6 +24,12 @@
 /* Room above what an empty store takes, to call a limit usable. */
 #define ROOM_MIN (512 * 1024)
 
+/* The reserve that slot tables get of all that there is: a leaf for 128
+ * units of objects would do if pages compressed 4 to 1.
+ */
+#define TABLE_RESERVE_PART 16
+#define CHUNK_SIZE (ARENA_CHUNK_UNITS * ARENA_UNIT)
+
 /* ---- Life ---------------------------------------------------------- */
 
 static unsigned
@@ -120,7 +126,8 @@ zram_memory_create (const struct zram_memory_config *config)
 {
   struct zram_memory *memory;
 
-  if (config->arena_size > SLOT_OFFSET_MAX
+  if (config->reserve > ZRAM_RESERVE_MAX
+      || config->arena_size > SLOT_OFFSET_MAX
       || config->arena_size % (ARENA_CHUNK_UNITS * ARENA_UNIT)
       || (unsigned) config->allocator >= ZRAM_NR_ALLOCATORS) {
     errno = EINVAL;
@@ -129,10 +136,14 @@ zram_memory_create (const struct zram_memory_config *config)
   memory = aligned_alloc (_Alignof (struct zram_memory), sizeof *memory);
   if (memory == NULL)
     return NULL;
-  *memory = (struct zram_memory) { .limit.max = config->mem_limit };
+  *memory = (struct zram_memory) {
+    .limit.max = config->mem_limit,
+    .reserve = config->reserve,
+  };
   pthread_mutex_init (&memory->lock, NULL);
   pthread_mutex_init (&memory->reclaiming, NULL);
   worker_init (&memory->worker, memory_tick, memory);
+  keeper_init (&memory->keeper, &memory->pool.arena, &memory->table.arena);
   if (make_parts (memory, config) == -1) {
     int err = errno;
 
@@ -148,8 +159,9 @@ zram_memory_destroy (struct zram_memory *memory)
 {
   if (memory == NULL)
     return;
-  worker_stop (&memory->worker);
+  zram_memory_stop (memory);
   worker_destroy (&memory->worker);
+  keeper_destroy (&memory->keeper);
   codecs_destroy (memory->codecs);
   pool_destroy (&memory->pool);
   table_destroy (&memory->table);
@@ -169,16 +181,64 @@ zram_memory_minimum (const struct zram_memory_config *config,
   uint64_t size = 0;
 
   unlimited.mem_limit = 0;
+  unlimited.reserve = 0;
   unlimited.contexts = 1;
   memory = zram_memory_create (&unlimited);
   store = memory ? zram_open (memory, 1, codec) : NULL;
   if (store)
     size = limit_resident (&memory->limit)
       + codecs_size_with (nr_contexts (config), codec)
+      + config->reserve
       + ROOM_MIN;
   zram_close (store);
   zram_memory_destroy (memory);
   return size;
+}
+
+/* In whole chunks, and at least one. */
+static uint64_t
+whole_chunks (uint64_t bytes)
+{
+  return (bytes + CHUNK_SIZE - 1) / CHUNK_SIZE * CHUNK_SIZE;
+}
+
+static int
+start_keeper (struct zram_memory *memory)
+{
+  uint64_t table = whole_chunks (memory->reserve / TABLE_RESERVE_PART + 1);
+
+  if (memory->reserve == 0)
+    return 0;
+  return keeper_start (&memory->keeper, whole_chunks (memory->reserve - table),
+                       table);
+}
+
+int
+zram_memory_start (struct zram_memory *memory)
+{
+  if (start_keeper (memory) == -1)
+    return -1;
+  return worker_start (&memory->worker);
+}
+
+void
+zram_memory_stop (struct zram_memory *memory)
+{
+  worker_stop (&memory->worker);
+  keeper_stop (&memory->keeper);
+}
+
+static void
+put_reserve (struct zram_memory *memory, struct zram_memory_stats *stats)
+{
+  struct arena_reserve_stats pool, table;
+
+  arena_reserve_stats (&memory->pool.arena, &pool);
+  arena_reserve_stats (&memory->table.arena, &table);
+  stats->reserve_size = pool.target + table.target;
+  stats->reserve_filled = pool.filled + table.filled;
+  stats->reserve_low = pool.low + table.low;
+  stats->reserve_waits = pool.waits + table.waits;
 }
 
 void
@@ -195,4 +255,5 @@ zram_memory_stats (struct zram_memory *memory,
     .slot_table_size = arena_resident (&memory->table.arena),
     .pages_compacted = compacted > 0 ? compacted : 0,
   };
+  put_reserve (memory, stats);
 }

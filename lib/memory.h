@@ -10,6 +10,7 @@
 
 #include "codec.h"
 #include "dictionary.h"
+#include "keeper.h"
 #include "limit.h"
 #include "pool.h"
 #include "table.h"
@@ -23,6 +24,8 @@ struct zram_memory {
   struct codecs *codecs;
   uint64_t codecs_charged;      /* bytes */
   struct worker worker;
+  struct keeper keeper;
+  uint64_t reserve;             /* bytes, while the threads run */
   pthread_mutex_t reclaiming;   /* one thread returns memory at a time */
 
   /* Covers the list, and what background work keeps in its stores. */

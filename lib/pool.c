@@ -8,8 +8,7 @@
  * for both allocators, which therefore never see an object between
  * small_max and the page size.
  *
- * Descriptors are an array over the whole arena, in reserved address
- * space; the arena charges them to the limit chunk by chunk.
+ * Descriptors are an array over the whole arena: the arena's records.
  */
 
 #include <config.h>
@@ -18,7 +17,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "mapping.h"
 #include "pool.h"
 
 static const struct pool_ops *const allocators[ZRAM_NR_ALLOCATORS] = {
@@ -49,12 +47,6 @@ zram_allocator_find (const char *name, enum zram_allocator *allocator)
     }
   }
   return false;
-}
-
-static size_t
-descriptors_size (const struct pool *pool)
-{
-  return pool->arena.size / ARENA_UNIT * sizeof *pool->descriptors;
 }
 
 /* The allocator's own records, aligned to cache lines. */
@@ -88,9 +80,8 @@ pool_init (struct pool *pool, const struct table *table, struct limit *limit,
   if (arena_init (&pool->arena, limit, arena_size,
                   ARENA_CHUNK_UNITS * sizeof *pool->descriptors) == -1)
     return -1;
-  pool->descriptors = mapping_reserve (descriptors_size (pool));
-  if (pool->descriptors == NULL || make_allocator (pool) == -1) {
-    mapping_release (pool->descriptors, descriptors_size (pool));
+  pool->descriptors = pool->arena.records;
+  if (make_allocator (pool) == -1) {
     pool->descriptors = NULL;
     arena_destroy (&pool->arena);
     return -1;
@@ -108,7 +99,6 @@ pool_destroy (struct pool *pool)
   pool->ops->destroy (pool);
   limit_uncharge (pool->arena.limit, pool->allocator_size);
   free (pool->allocator);
-  mapping_release (pool->descriptors, descriptors_size (pool));
   arena_destroy (&pool->arena);
 }
 

@@ -15,9 +15,9 @@
 #include <config.h>
 
 #include <errno.h>
-#include <signal.h>
 #include <time.h>
 
+#include "thread.h"
 #include "worker.h"
 
 #define TICK_MS 100
@@ -91,7 +91,6 @@ worker_main (void *opaque)
 {
   struct worker *worker = opaque;
 
-  pthread_setname_np (pthread_self (), "zram-worker");
   pthread_mutex_lock (&worker->lock);
   while (!worker->quit) {
     pause_a_tick (worker);
@@ -105,22 +104,12 @@ worker_main (void *opaque)
 int
 worker_start (struct worker *worker)
 {
-  sigset_t all, old;
-  int err;
-
   if (worker->started)
     return 0;
   worker->quit = false;
-
-  /* Signals are for the threads of the program that we are part of. */
-  sigfillset (&all);
-  pthread_sigmask (SIG_SETMASK, &all, &old);
-  err = pthread_create (&worker->thread, NULL, worker_main, worker);
-  pthread_sigmask (SIG_SETMASK, &old, NULL);
-  if (err) {
-    errno = err;
+  if (thread_start (&worker->thread, "zram-worker", worker_main, worker)
+      == -1)
     return -1;
-  }
   worker->started = true;
   return 0;
 }

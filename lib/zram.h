@@ -52,6 +52,9 @@
 /* The largest store, in bytes.  (NBD's own limit.) */
 #define ZRAM_SIZE_MAX INT64_MAX
 
+/* The largest reserve, in bytes. */
+#define ZRAM_RESERVE_MAX (UINT64_C (1) << 36)
+
 struct zram_memory;
 struct zram_store;
 
@@ -125,6 +128,14 @@ struct zram_memory_config {
    * processors.
    */
   unsigned contexts;
+
+  /* Memory in bytes, at most ZRAM_RESERVE_MAX, that is faulted in ahead
+   * of need from zram_memory_start to zram_memory_stop: meanwhile no
+   * request asks the system for memory.  It counts as resident.  One that
+   * finds the reserve empty waits for a thread that fills it.  0: none;
+   * requests fault memory in as they need it.
+   */
+  uint64_t reserve;
 };
 
 /* Create what stores share.  Starts no thread, so it can be called
@@ -142,10 +153,13 @@ struct zram_memory *zram_memory_create (const struct zram_memory_config *);
 uint64_t zram_memory_minimum (const struct zram_memory_config *,
                               const struct zram_codec *);
 
-/* Start and stop the background thread, which compacts the pool, returns
- * freed memory to the system and trains dictionaries.  Without it
- * everything works, but memory is returned only when the limit forces
- * it.  Both may be called when there is nothing to do.
+/* Start and stop the background threads: the worker, which compacts the
+ * pool, returns freed memory to the system and trains dictionaries, and
+ * the keeper of the reserve, if there is one.  Without them everything
+ * works, but memory is returned only when the limit forces it, and
+ * requests fault in what they need.  When zram_memory_start returns the
+ * reserve is as full as the limit allows.  Both may be called when there
+ * is nothing to do.
  */
 int zram_memory_start (struct zram_memory *);
 void zram_memory_stop (struct zram_memory *);
@@ -254,6 +268,10 @@ struct zram_memory_stats {
                                    records, free memory not yet returned */
   uint64_t slot_table_size;     /* the part of resident in slot tables */
   uint64_t pages_compacted;     /* pages freed by compaction */
+  uint64_t reserve_size;        /* what there should be in reserve */
+  uint64_t reserve_filled;      /* what there is */
+  uint64_t reserve_low;         /* the least that there was since its start */
+  uint64_t reserve_waits;       /* how often a request had to wait for it */
 };
 void zram_memory_stats (struct zram_memory *, struct zram_memory_stats *);
 

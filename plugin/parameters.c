@@ -17,6 +17,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
@@ -151,6 +152,40 @@ parse_dictionary (const char *value, struct parameters *p)
   return 0;
 }
 
+/* nbdkit_parse_bool would not say which parameter it was. */
+static int
+parse_bool (const char *key, const char *value, bool *result)
+{
+  static const char *const names[2][5] = {
+    { "false", "0", "no", "off", "f" },
+    { "true", "1", "yes", "on", "t" },
+  };
+  unsigned i;
+
+  for (i = 0; i < 10; i++) {
+    if (strcasecmp (value, names[i / 5][i % 5]) == 0) {
+      *result = i / 5;
+      return 0;
+    }
+  }
+  nbdkit_error ("%s=%s: this is neither true nor false", key, value);
+  return -1;
+}
+
+static int
+parse_reserve (const char *key, const char *value, struct parameters *p)
+{
+  if (parse_size (key, value, &p->reserve) == -1)
+    return -1;
+  if (p->reserve < RESERVE_MIN || p->reserve > ZRAM_RESERVE_MAX) {
+    nbdkit_error ("%s=%s: use from 1M to %" PRIu64 "G", key, value,
+                  (uint64_t) ZRAM_RESERVE_MAX >> 30);
+    return -1;
+  }
+  p->reserve_text = value;
+  return 0;
+}
+
 int
 parameters_set (struct parameters *p, const char *key, const char *value)
 {
@@ -177,6 +212,10 @@ parameters_set (struct parameters *p, const char *key, const char *value)
       return -1;
     }
   }
+  else if (strcmp (key, "swap") == 0)
+    return parse_bool (key, value, &p->swap);
+  else if (strcmp (key, "reserve") == 0)
+    return parse_reserve (key, value, p);
   else if (strcmp (key, "control") == 0) {
     if (*value == '\0') {
       nbdkit_error ("%s=: the path of the control socket is empty", key);
@@ -201,13 +240,14 @@ parameters_memory_config (const struct parameters *p)
   return (struct zram_memory_config) {
     .mem_limit = p->mem_limit,
     .allocator = p->allocator,
+    .reserve = p->reserve,
   };
 }
 
 int
-parameters_complete (const struct parameters *p)
+parameters_complete (struct parameters *p)
 {
-  struct zram_memory_config config = parameters_memory_config (p);
+  struct zram_memory_config config;
   uint64_t minimum;
 
   if (p->size == 0) {
@@ -223,7 +263,16 @@ parameters_complete (const struct parameters *p)
     return -1;
   }
 
+  if (p->reserve && !p->swap) {
+    nbdkit_error ("reserve=%s: there is a reserve only with swap=true",
+                  p->reserve_text);
+    return -1;
+  }
+  if (p->swap && p->reserve == 0)
+    p->reserve = RESERVE_DEFAULT;
+
   if (p->mem_limit != 0) {
+    config = parameters_memory_config (p);
     minimum = zram_memory_minimum (&config, &p->codec);
     if (p->mem_limit < minimum) {
       /* Round up, so that the size we suggest is one that we take. */

@@ -19,6 +19,10 @@
   "                          stored (default: auto).\n"                \
   "allocator=zsmalloc|zbud   How to store what was compressed\n"        \
   "                          (default: zsmalloc).\n"                    \
+  "swap=true|false           Let this machine swap to the disk without\n" \
+  "                          deadlock (default: false).\n"              \
+  "reserve=<SIZE>            With swap=true, memory that is kept ready\n" \
+  "                          (default: 16M).\n"                         \
   "control=<PATH>            Serve statistics over HTTP on this Unix\n" \
   "                          domain socket (default: do not)."
 
@@ -30,8 +34,15 @@ struct parameters {
   struct zram_codec codec;
   bool dictionary_wanted;       /* dictionary=auto was given */
   enum zram_allocator allocator;
+  bool swap;                    /* swap=true */
+  uint64_t reserve;             /* 0: not given */
+  const char *reserve_text;     /* as the user wrote it, for messages */
   char *control;                /* absolute path, or NULL */
 };
+
+/* For swap=true. */
+#define RESERVE_DEFAULT (UINT64_C (16) << 20)
+#define RESERVE_MIN (UINT64_C (1) << 20)
 
 #define PARAMETERS_DEFAULT                      \
   {                                             \
@@ -48,8 +59,10 @@ struct parameters {
  */
 int parameters_set (struct parameters *, const char *key, const char *value);
 
-/* Check what can only be checked when all are known. */
-int parameters_complete (const struct parameters *);
+/* Check what can only be checked when all are known, and put in what
+ * depends on others.
+ */
+int parameters_complete (struct parameters *);
 
 /* What the parameters say of the memory that stores share. */
 struct zram_memory_config parameters_memory_config (const struct parameters *);

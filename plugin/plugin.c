@@ -25,6 +25,9 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+
+#include <sys/random.h>
 
 #ifdef HAVE_VALGRIND_VALGRIND_H
 #include <valgrind/valgrind.h>
@@ -38,6 +41,7 @@
 #include "control.h"
 #include "parameters.h"
 #include "stats-json.h"
+#include "swap-safe.h"
 #include "zram.h"
 
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
@@ -103,6 +107,22 @@ plugin_dump_plugin (void)
   printf ("\n");
   printf ("zram_default_allocator=%s\n",
           zram_allocator_name (preset.allocator));
+  printf ("zram_swap=true,false\n");
+  printf ("zram_default_reserve=%" PRIu64 "\n", RESERVE_DEFAULT);
+}
+
+/* A name that no other run of a server has. */
+static int
+name_instance (void)
+{
+  uint64_t random;
+
+  if (getrandom (&random, sizeof random, 0) != sizeof random) {
+    nbdkit_error ("getrandom: %m");
+    return -1;
+  }
+  snprintf (disk.instance, sizeof disk.instance, "zram-%016" PRIx64, random);
+  return 0;
 }
 
 static int
@@ -118,6 +138,9 @@ plugin_get_ready (void)
 
   disk.codec = parameters.codec;
   disk.allocator = parameters.allocator;
+  disk.swap = parameters.swap;
+  if (name_instance () == -1)
+    return -1;
   disk.memory = zram_memory_create (&config);
   if (!disk.memory) {
     nbdkit_error ("cannot set up memory: %m");
@@ -130,6 +153,8 @@ plugin_get_ready (void)
     return -1;
   }
 
+  if (disk.swap)
+    swap_safe_probe (&disk.safe);
   if (parameters.control) {
     control = control_bind (parameters.control);
     if (!control)
@@ -141,8 +166,10 @@ plugin_get_ready (void)
 static int
 plugin_after_fork (void)
 {
+  if (disk.swap)
+    swap_safe_enter (&disk.safe);
   if (zram_memory_start (disk.memory) == -1) {
-    nbdkit_error ("cannot start the background thread: %m");
+    nbdkit_error ("cannot start the background threads: %m");
     return -1;
   }
   if (control && control_start (control, &disk) == -1)
@@ -161,11 +188,42 @@ plugin_cleanup (void)
 
 /* ---- Connections --------------------------------------------------- */
 
+/* The disk has two names: none, and that of the instance.  A client whose
+ * data must not be lost asks for the instance: if the server was started
+ * anew meanwhile, and is empty, it is refused, and does not take zeroes
+ * for its data.
+ */
 static void *
 plugin_open (int readonly)
 {
+  const char *name = nbdkit_export_name ();
+
   (void) readonly;
+  if (name && *name && strcmp (name, disk.instance) != 0) {
+    nbdkit_error ("export '%s': there is no such disk, or no more: "
+                  "this server was started as '%s', and what an earlier one "
+                  "had stored is gone", name, disk.instance);
+    errno = ENOENT;
+    return NULL;
+  }
   return disk.store;
+}
+
+static int
+plugin_list_exports (int readonly, int is_tls, struct nbdkit_exports *exports)
+{
+  (void) readonly;
+  (void) is_tls;
+  return nbdkit_add_export (exports, disk.instance,
+                            "this run of the server, and no later one");
+}
+
+static const char *
+plugin_default_export (int readonly, int is_tls)
+{
+  (void) readonly;
+  (void) is_tls;
+  return disk.instance;
 }
 
 static int64_t
@@ -220,6 +278,13 @@ plugin_can_fast_zero (void *handle)
 
 /* ---- Requests ------------------------------------------------------ */
 
+static void
+enter_thread (void)
+{
+  if (disk.swap)
+    swap_safe_thread ();
+}
+
 static int
 request_failed (const char *operation, uint32_t count, uint64_t offset)
 {
@@ -236,6 +301,7 @@ plugin_pread (void *handle, void *buf, uint32_t count, uint64_t offset,
               uint32_t flags)
 {
   (void) flags;
+  enter_thread ();
   if (zram_read (handle, buf, count, offset) == -1)
     return request_failed ("read", count, offset);
   return 0;
@@ -246,6 +312,7 @@ plugin_pwrite (void *handle, const void *buf, uint32_t count, uint64_t offset,
                uint32_t flags)
 {
   (void) flags;
+  enter_thread ();
   if (zram_write (handle, buf, count, offset) == -1)
     return request_failed ("write", count, offset);
   return 0;
@@ -263,6 +330,7 @@ static int
 plugin_trim (void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 {
   (void) flags;
+  enter_thread ();
   if (zram_trim (handle, count, offset) == -1)
     return request_failed ("trim", count, offset);
   return 0;
@@ -338,6 +406,8 @@ static struct nbdkit_plugin plugin = {
   .get_ready          = plugin_get_ready,
   .after_fork         = plugin_after_fork,
   .cleanup            = plugin_cleanup,
+  .list_exports       = plugin_list_exports,
+  .default_export     = plugin_default_export,
   .open               = plugin_open,
   .get_size           = plugin_get_size,
   .block_size         = plugin_block_size,

@@ -4,8 +4,7 @@
  *
  * Names, meanings and units are those of Linux zram's mm_stat, io_stat
  * and bd_stat, so that who can read those can read these.  The object is
- * flat, but for what belongs to dictionaries, and has one name on each
- * line: it is read by eye and by grep as often as by a JSON parser.  All
+ * flat, but for dictionaries and swapping, and has one name on each line: it is read by eye and by grep as often as by a JSON parser.  All
  * values are numbers, or names of our own choosing that need no escapes.
  */
 
@@ -47,6 +46,27 @@ put_dictionary (FILE *fp, const struct zram_store_stats *s)
            s->dictionary_time_gain / 1000, s->dictionary_time_gain % 1000);
 }
 
+static void
+put_bool (FILE *fp, const char *name, bool value, const char *end)
+{
+  fprintf (fp, "\n    \"%s\": %s%s", name, value ? "true" : "false", end);
+}
+
+/* One for each thing that swap=true does. */
+static void
+put_swap_safe (FILE *fp, const struct stats_source *source,
+               const struct zram_memory_stats *m)
+{
+  const struct swap_safe *safe = &source->safe;
+
+  fprintf (fp, ",\n  \"swap_safe\": {");
+  put_bool (fp, "memory_locked", safe->memory_locked, ",");
+  put_bool (fp, "io_flusher", safe->io_flusher, ",");
+  put_bool (fp, "oom_score_adj", safe->oom_score_adj, ",");
+  put_bool (fp, "reserve", m->reserve_size > 0, ",");
+  put_bool (fp, "preallocated", safe->preallocated, "\n  }");
+}
+
 char *
 stats_json (const struct stats_source *source, size_t *len)
 {
@@ -63,6 +83,7 @@ stats_json (const struct stats_source *source, size_t *len)
     return NULL;
 
   fprintf (fp, "{\n  \"disksize\": %" PRIu64, s.disksize);
+  put_name (fp, "instance", source->instance);
   put_name (fp, "algorithm", zram_algorithm_name (source->codec.algorithm));
   fprintf (fp, ",\n  \"level\": %d", source->codec.level);
   put_name (fp, "allocator", zram_allocator_name (source->allocator));
@@ -93,6 +114,10 @@ stats_json (const struct stats_source *source, size_t *len)
   put_number (fp, "resident", m.resident);
   put_number (fp, "slot_table_size", m.slot_table_size);
   put_dictionary (fp, &s);
+  put_number (fp, "reserve_size", m.reserve_size);
+  put_number (fp, "reserve_low", m.reserve_low);
+  put_number (fp, "reserve_waits", m.reserve_waits);
+  put_swap_safe (fp, source, &m);
   fputs ("\n}\n", fp);
 
   if (fclose (fp) == EOF) {

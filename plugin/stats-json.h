@@ -7,10 +7,14 @@
 
 #include <stddef.h>
 
+#include "swap-safe.h"
 #include "zram.h"
 
 /* What there are statistics of. */
 struct stats_source {
+  char instance[32];            /* the name of this run of the server */
+  bool swap;                    /* swap=true */
+  struct swap_safe safe;        /* and what came of it */
   struct zram_memory *memory;
   struct zram_store *store;
   struct zram_codec codec;

@@ -78,6 +78,15 @@ refused dictionary=auto none -- 1G algorithm=none dictionary=auto
 refused allocator foo -- 1G allocator=foo
 refused allocator -- 1G allocator=
 
+refused swap maybe -- 1G swap=maybe
+refused swap -- 1G swap=
+refused reserve 1M -- 1G reserve=1M
+refused reserve abc -- 1G swap=true reserve=abc
+refused reserve 1023K 1M -- 1G swap=true reserve=1023K
+refused reserve 65G 64G -- 1G swap=true reserve=65G
+refused mem-limit 16M -- 1G swap=true mem-limit=16M
+refused mem-limit 40M -- 1G swap=true reserve=40M mem-limit=40M
+
 refused mem-limit 1 -- 1G mem-limit=1
 refused mem-limit abc -- 1G mem-limit=abc
 refused mem-limit -5 -- 1G mem-limit=-5
@@ -104,4 +113,7 @@ accepted 1G dictionary=none
 accepted 1G dictionary=none algorithm=lz4
 accepted 1G algorithm=lz4 dictionary=auto dictionary=none
 accepted 1G allocator=zbud mem-limit=1G
+accepted 1G swap=false
+accepted 1G swap=true 2> "$tmp/privileges"
+accepted 1G swap=on reserve=1M mem-limit=16M 2> "$tmp/privileges"
 accepted 1G control="$tmp/ctl"

@@ -144,8 +144,8 @@ START_TEST (test_address_space_ends)
 }
 END_TEST
 
-/* Memory that is locked cannot be given back: it stays counted. */
-START_TEST (test_system_refuses)
+/* Memory that is locked goes back like any other, and stays lockable. */
+START_TEST (test_locked_memory_is_returned)
 {
   uint32_t a;
   void *p;
@@ -157,11 +157,141 @@ START_TEST (test_system_refuses)
   ck_assert_int_eq (syscall (SYS_mlock, p, ARENA_UNIT), 0);
   memset (p, 'x', 4 * ARENA_UNIT);
   arena_free (&arena, a, 4);
-  ck_assert_uint_eq (arena_release (&arena, 0), 0);
-  ck_assert_uint_eq (arena_resident (&arena), 4 * ARENA_UNIT);
-  ck_assert_uint_eq (arena_check (&arena, "arena", stderr), 0);
-  syscall (SYS_munlock, p, ARENA_UNIT);
   ck_assert_uint_eq (arena_release (&arena, 0), 4 * ARENA_UNIT);
+  ck_assert_uint_eq (arena_resident (&arena), 0);
+  ck_assert_uint_eq (*(char *) p, 0);
+  syscall (SYS_munlock, p, ARENA_UNIT);
+  teardown ();
+}
+END_TEST
+
+/* ---- The reserve --------------------------------------------------- */
+
+#define CHUNK (ARENA_CHUNK_UNITS * ARENA_UNIT)
+
+/* Counts how often the keeper was called. */
+static void
+count_call (void *opaque)
+{
+  ++*(unsigned *) opaque;
+}
+
+/* The pages of a run that the system has in memory. */
+static unsigned
+pages_in_core (uint32_t unit, unsigned units)
+{
+  unsigned char map[ARENA_CHUNK_UNITS];
+  unsigned i, n = 0;
+
+  ck_assert_int_eq (mincore (arena_pointer (&arena, (uint64_t) unit
+                                                    * ARENA_UNIT),
+                             units * ARENA_UNIT, map), 0);
+  for (i = 0; i < units; i++)
+    n += map[i] & 1;
+  return n;
+}
+
+static void
+check_reserve (uint64_t target, uint64_t filled, uint64_t low)
+{
+  struct arena_reserve_stats stats;
+
+  arena_reserve_stats (&arena, &stats);
+  ck_assert_uint_eq (stats.target, target);
+  ck_assert_uint_eq (stats.filled, filled);
+  ck_assert_uint_eq (stats.low, low);
+  ck_assert_uint_eq (arena_check (&arena, "arena", stderr), 0);
+}
+
+/* What is handed out is in memory already, and only the keeper makes it
+ * so; it is called in time.
+ */
+START_TEST (test_reserve_is_taken_from)
+{
+  unsigned calls = 0, i;
+  uint32_t a;
+
+  setup (0);
+  arena_set_reserve (&arena, 16 * CHUNK, count_call, &calls);
+  for (i = 0; i < 16; i++)
+    ck_assert_int_eq (arena_refill (&arena), 1);
+  ck_assert_int_eq (arena_refill (&arena), 0);
+  check_reserve (16 * CHUNK, 16 * CHUNK, 16 * CHUNK);
+  ck_assert_uint_eq (arena_resident (&arena), 16 * CHUNK);
+  ck_assert_uint_eq (limit_resident (&limit), 16 * (CHUNK + arena.record_size));
+
+  a = arena_alloc (&arena, 3);
+  ck_assert_uint_eq (pages_in_core (a, 3), 3);
+  ck_assert_uint_eq (arena_resident (&arena), 16 * CHUNK);
+  check_reserve (16 * CHUNK, 15 * CHUNK, 15 * CHUNK);
+  a = arena_alloc (&arena, 13);
+  ck_assert_uint_eq (pages_in_core (a, 13), 13);
+  check_reserve (16 * CHUNK, 15 * CHUNK, 15 * CHUNK);
+  a = arena_alloc (&arena, 16);
+  ck_assert_uint_eq (calls, 0);
+  /* An eighth of it and a chunk more are gone. */
+  a = arena_alloc (&arena, 1);
+  ck_assert_uint_eq (calls, 1);
+  for (i = 0; i < 3; i++)
+    ck_assert_int_eq (arena_refill (&arena), 1);
+  ck_assert_int_eq (arena_refill (&arena), 0);
+  check_reserve (16 * CHUNK, 16 * CHUNK, 13 * CHUNK);
+  teardown ();
+}
+END_TEST
+
+/* Units that were returned to the system are not handed out until their
+ * chunk was filled again; the reserve itself is not returned.
+ */
+START_TEST (test_reserve_is_not_released)
+{
+  unsigned calls = 0;
+  uint32_t a, b;
+
+  setup (0);
+  arena_set_reserve (&arena, 2 * CHUNK, count_call, &calls);
+  while (arena_refill (&arena) == 1)
+    ;
+  a = arena_alloc (&arena, 8);
+  b = arena_alloc (&arena, 2);
+  while (arena_refill (&arena) == 1)
+    ;
+  arena_free (&arena, a, 8);
+  /* 14 units of a chunk that is in use, and not the two chunks. */
+  ck_assert_uint_eq (arena_release (&arena, 0), 14 * ARENA_UNIT);
+  ck_assert_uint_eq (pages_in_core (a, 8), 0);
+  check_reserve (2 * CHUNK, 2 * CHUNK, 1 * CHUNK);
+  ck_assert_uint_ne (arena_alloc (&arena, 1) / ARENA_CHUNK_UNITS,
+                     a / ARENA_CHUNK_UNITS);
+
+  /* Once empty it is filled again, before any new one. */
+  arena_free (&arena, b, 2);
+  ck_assert_uint_eq (arena_release (&arena, 0), 17 * ARENA_UNIT);
+  ck_assert_uint_ne (arena_alloc (&arena, 16), 0);
+  ck_assert_int_eq (arena_refill (&arena), 1);
+  ck_assert_uint_eq (pages_in_core (a, 8), 8);
+  ck_assert_uint_eq (arena_end (&arena), 4 * ARENA_CHUNK_UNITS);
+  check_reserve (2 * CHUNK, 1 * CHUNK, 0);
+
+  /* Without a reserve all of it may go. */
+  arena_set_reserve (&arena, 0, NULL, NULL);
+  ck_assert_uint_eq (arena_release (&arena, 0), 1 * CHUNK);
+  ck_assert_uint_ne (arena_alloc (&arena, 16), 0);
+  teardown ();
+}
+END_TEST
+
+START_TEST (test_reserve_at_the_limit)
+{
+  unsigned calls = 0;
+
+  setup (5 * CHUNK / 2);
+  arena_set_reserve (&arena, 4 * CHUNK, count_call, &calls);
+  ck_assert_int_eq (arena_refill (&arena), 1);
+  ck_assert_int_eq (arena_refill (&arena), 1);
+  ck_assert_errno (arena_refill (&arena) == -1, ENOSPC);
+  ck_assert (!arena_is_short (&arena));
+  ck_assert_uint_le (limit_resident (&limit), limit.max);
   teardown ();
 }
 END_TEST
@@ -230,5 +360,7 @@ END_TEST
 UNIT_MAIN ("arena", test_runs_stay_in_a_chunk,
            test_memory_is_kept_then_released,
            test_spare_memory_is_used_first, test_part_of_a_run_can_be_freed,
-           test_limit, test_address_space_ends, test_system_refuses,
+           test_limit, test_address_space_ends,
+           test_locked_memory_is_returned, test_reserve_is_taken_from,
+           test_reserve_is_not_released, test_reserve_at_the_limit,
            test_random, test_validator_sees_faults)

@@ -30,10 +30,10 @@ static struct model model;
 
 static void
 run_model (enum zram_allocator allocator, const struct zram_codec *codec,
-           enum limit_kind limit, uint64_t seed)
+           enum limit_kind limit, uint64_t reserve, uint64_t seed)
 {
   struct zram_memory_config config = {
-    .allocator = allocator, .contexts = 1,
+    .allocator = allocator, .contexts = 1, .reserve = reserve,
   };
   struct rng rng = { seed };
   struct zram_memory *memory;
@@ -53,7 +53,11 @@ run_model (enum zram_allocator allocator, const struct zram_codec *codec,
     if (limit == LIMIT_STRIKES)
       memory->limit.max = rng_below (&rng, 2) ? 0
         : limit_resident (&memory->limit) + rng_below (&rng, 60000);
+    /* The validator wants no thread to be at work. */
+    if (reserve)
+      ck_assert_int_eq (zram_memory_start (memory), 0);
     model_step (&model, &rng, true);
+    zram_memory_stop (memory);
     if (limit == LIMIT_STRIKES)
       memory->limit.max = 0;
     if (rng_below (&rng, 50) == 0)
@@ -76,26 +80,36 @@ run_model (enum zram_allocator allocator, const struct zram_codec *codec,
 }
 
 static void
-run_all (enum zram_allocator allocator)
+run_all (enum zram_allocator allocator, uint64_t reserve)
 {
   unsigned codec, limit;
 
   for (codec = 0; codec < NR_CODECS; codec++)
     for (limit = LIMIT_NONE; limit <= LIMIT_STRIKES; limit++)
-      run_model (allocator, &codecs[codec], limit,
+      run_model (allocator, &codecs[codec], limit, reserve,
                  1 + codec * 100 + limit * 10 + allocator);
 }
 
 START_TEST (test_zsmalloc)
 {
-  run_all (ZRAM_ALLOCATOR_ZSMALLOC);
+  run_all (ZRAM_ALLOCATOR_ZSMALLOC, 0);
 }
 END_TEST
 
 START_TEST (test_zbud)
 {
-  run_all (ZRAM_ALLOCATOR_ZBUD);
+  run_all (ZRAM_ALLOCATOR_ZBUD, 0);
 }
 END_TEST
 
-UNIT_MAIN ("model", test_zsmalloc, test_zbud)
+/* Less than a request may need, so that it has to wait for more. */
+START_TEST (test_reserve)
+{
+  unsigned allocator;
+
+  for (allocator = 0; allocator < ZRAM_NR_ALLOCATORS; allocator++)
+    run_all (allocator, 256 * 1024);
+}
+END_TEST
+
+UNIT_MAIN ("model", test_zsmalloc, test_zbud, test_reserve)

@@ -185,5 +185,24 @@ START_TEST (test_zbud_zstd_limit)
 }
 END_TEST
 
+START_TEST (test_reserve)
+{
+  struct zram_memory_config config = { .contexts = 2, .reserve = 1 << 20 };
+  struct zram_codec codec = { ZRAM_ALGORITHM_ZSTD, 1 };
+
+  run (&config, &codec, 0);
+}
+END_TEST
+
+START_TEST (test_reserve_limit)
+{
+  struct zram_memory_config config = { .contexts = 2, .reserve = 256 << 10 };
+  struct zram_codec codec = { ZRAM_ALGORITHM_LZ4, 1 };
+
+  run (&config, &codec, 1000000);
+}
+END_TEST
+
 UNIT_MAIN ("threads", test_zsmalloc_zstd, test_zsmalloc_lz4_limit,
-           test_zbud_lz4, test_zbud_zstd_limit)
+           test_zbud_lz4, test_zbud_zstd_limit,
+           test_reserve, test_reserve_limit)
