@@ -193,19 +193,27 @@ zram_memory_settle (struct zram_memory *memory)
 }
 
 /* Tidying (the pool's shrink) is no help here: it needs memory first. */
-bool
-memory_reclaim (struct zram_memory *memory, uint64_t freed)
+static bool
+reclaim (struct zram_memory *memory, uint64_t freed)
 {
   unsigned budget = RECLAIM_PORTION;
 
-  if (errno != ENOSPC && errno != ENOMEM)
-    return false;
   table_poll (&memory->table);
   if (release (memory, 0, 0) || limit_freed (&memory->limit) != freed)
     return true;
   pool_compact (&memory->pool, &budget, false);
   release (memory, 0, 0);
   return limit_freed (&memory->limit) != freed;
+}
+
+bool
+memory_reclaim (struct zram_memory *memory, uint64_t freed)
+{
+  int err = errno;
+  bool r = (err == ENOSPC || err == ENOMEM) && reclaim (memory, freed);
+
+  errno = err;
+  return r;
 }
 
 bool

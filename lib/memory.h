@@ -47,8 +47,8 @@ bool memory_tick (void *opaque);
 
 /* An allocation failed (errno says why) that was begun when limit_freed
  * said FREED.  Free memory that nobody uses; true if there is some now,
- * by us or by others, so that it is worth trying again.  Locks of slots
- * may be held, but none of the pool's.
+ * by us or by others, so that it is worth trying again.  errno stands.
+ * Locks of slots may be held, but none of the pool's.
  */
 bool memory_reclaim (struct zram_memory *, uint64_t freed);
 

@@ -134,11 +134,11 @@ uint64_t
 pool_alloc_anywhere (struct pool *pool, size_t size, uint32_t owner)
 {
   uint64_t offset = 0;
+  int err = errno;
 
   if (size <= pool->ops->small_max)
     offset = pool->ops->alloc_anywhere (pool, size, owner);
-  if (offset == 0)
-    errno = ENOSPC;
+  errno = err;
   return offset;
 }
 

@@ -59,7 +59,7 @@ size_t pool_small_max (const struct pool *);
 uint64_t pool_alloc (struct pool *, size_t size, uint32_t owner);
 
 /* The same, from free room that the pool has, even if the object wastes
- * much of it.
+ * much of it.  0 leaves errno as it was.
  */
 uint64_t pool_alloc_anywhere (struct pool *, size_t size, uint32_t owner);
 

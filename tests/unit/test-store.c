@@ -335,6 +335,31 @@ START_TEST (test_limit)
 END_TEST
 
 /* Memory comes back after a trim, down to what is kept for writes. */
+/* Address space ends where no limit does: another error says so. */
+START_TEST (test_address_space_ends)
+{
+  struct zram_memory_config config = {
+    .contexts = 1, .arena_size = UINT64_C (64) << 20,
+  };
+  struct zram_codec none = { ZRAM_ALGORITHM_NONE, 0 };
+  uint64_t offset;
+
+  memory = zram_memory_create (&config);
+  store = zram_open (memory, UINT64_C (1) << 30, &none);
+  ck_assert_ptr_nonnull (store);
+  pages_fill (&rng, PAGES_RANDOM, buf, PAGE);
+  for (offset = 0; zram_write (store, buf, PAGE, offset) == 0;
+       offset += PAGE)
+    ;
+  ck_assert_int_eq (errno, ENOMEM);
+  /* All but the first chunk, which is never used. */
+  ck_assert_uint_eq (offset, config.arena_size - ARENA_CHUNK_UNITS * PAGE);
+  ck_assert_int_eq (zram_trim (store, offset, 0), 0);
+  ck_assert_int_eq (zram_write (store, buf, PAGE, 0), 0);
+  teardown ();
+}
+END_TEST
+
 START_TEST (test_memory_returns)
 {
   struct zram_memory_stats before, after;
@@ -502,6 +527,6 @@ END_TEST
 
 UNIT_MAIN ("store", test_bad_arguments, test_minimum_is_enough, test_sizes,
            test_counters, test_slot_table, test_extents, test_limit,
-           test_memory_returns, test_worker, test_two_stores,
-           test_two_stores_share_the_limit, test_damaged_object,
-           test_validator_sees_faults)
+           test_address_space_ends, test_memory_returns, test_worker,
+           test_two_stores, test_two_stores_share_the_limit,
+           test_damaged_object, test_validator_sees_faults)
