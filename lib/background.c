@@ -9,17 +9,17 @@
  * nothing.
  *
  * The background thread works in ticks (worker.h): grace periods, then
- * dictionaries, recompression, compaction, and last the return of what
- * that has freed.  While writers are busy it leaves the processor to
- * them.
+ * compaction, dictionaries, recompression, ages and idle pages, and last
+ * the return of what that has freed.  While writers are busy it leaves the
+ * processor to them.
  */
 
 #include <config.h>
 
 #include <errno.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "memory.h"
 #include "store.h"
 
@@ -29,13 +29,12 @@
 #define KEEP_POOL (256 * 1024)
 #define KEEP_TABLE (64 * 1024)
 
-/* The background thread may compact for so long in a tick of 100 ms, and
- * recompress for so long; the portions are objects, between two looks at
- * the clock.
+/* The time that the background thread has in a tick, of 100 ms, for each
+ * percent of a processor; and the objects that it compacts or recompresses
+ * between two looks at the clock.
  */
-#define COMPACT_NS 20000000
+#define PERCENT_NS UINT64_C (1000000)
 #define COMPACT_PORTION 256
-#define RECOMPRESS_NS 20000000
 #define RECOMPRESS_PORTION 64
 
 /* If so many pages were written in a tick it leaves the processor to the
@@ -56,19 +55,9 @@
 
 /* ---- Background work ----------------------------------------------- */
 
-static uint64_t
-now_ns (void)
-{
-  struct timespec t;
-
-  clock_gettime (CLOCK_MONOTONIC, &t);
-  return t.tv_sec * UINT64_C (1000000000) + t.tv_nsec;
-}
-
 static bool
-compact_for (struct zram_memory *memory, uint64_t ns)
+compact_until (struct zram_memory *memory, uint64_t end)
 {
-  uint64_t end = now_ns () + ns;
   unsigned budget;
   bool done = false, more;
 
@@ -76,21 +65,20 @@ compact_for (struct zram_memory *memory, uint64_t ns)
     budget = COMPACT_PORTION;
     more = pool_compact (&memory->pool, &budget, true);
     done |= more;
-  } while (more && now_ns () < end);
+  } while (more && clock_ns () < end);
   return done;
 }
 
 static bool
-recompress_for (struct zram_store *store, uint64_t ns)
+recompress_until (struct zram_store *store, uint64_t end)
 {
-  uint64_t end = now_ns () + ns;
   unsigned budget;
   bool more;
 
   do {
     budget = RECOMPRESS_PORTION;
     more = recompress_some (store, &budget);
-  } while (more && now_ns () < end);
+  } while (more && clock_ns () < end);
   return more;
 }
 
@@ -101,18 +89,20 @@ is_busy (const struct zram_memory *memory)
     > BUSY_PAGES;
 }
 
-/* What is done for each store. */
+/* What is done for each store.  *LATER: there will be more to do. */
 static bool
-tick_stores (struct zram_memory *memory, bool busy)
+tick_stores (struct zram_memory *memory, bool busy, uint64_t end,
+             bool *later)
 {
   struct zram_store *store;
-  bool more = busy;
+  bool more = false;
 
   pthread_mutex_lock (&memory->lock);
   for (store = memory->stores; store; store = store->next) {
     more |= dictionary_train (store);
     if (!busy)
-      more |= recompress_for (store, RECOMPRESS_NS);
+      more |= recompress_until (store, end);
+    more |= aging_walk (store, end, busy, later);
   }
   more |= dictionary_reap (memory);
   pthread_mutex_unlock (&memory->lock);
@@ -164,17 +154,22 @@ is_short (struct zram_memory *memory)
     || arena_is_short (&memory->table.arena);
 }
 
-bool
-memory_tick (void *opaque)
+/* True if there may be more to do at once; *LATER, if there will be.
+ * Compaction has half of the time, and if it needs less the rest has more.
+ */
+static bool
+tick (struct zram_memory *memory, bool *later)
 {
-  struct zram_memory *memory = opaque;
+  uint64_t now = clock_ns ();
+  uint64_t budget = memory->background_cpu * PERCENT_NS;
   bool busy = is_busy (memory) || is_short (memory);
   bool more = table_poll (&memory->table);
 
-  more |= tick_stores (memory, busy);
+  *later = busy;
   memory->compressed = codecs_compressed (memory->codecs);
   if (!busy || is_wasteful (memory))
-    more |= compact_for (memory, COMPACT_NS);
+    more |= compact_until (memory, now + budget / 2);
+  more |= tick_stores (memory, busy, now + budget, later);
   if (release (memory, busy ? keep_for_writers (memory) : KEEP_POOL,
                KEEP_TABLE)) {
     keeper_call (&memory->keeper);
@@ -183,13 +178,36 @@ memory_tick (void *opaque)
   return more;
 }
 
+bool
+memory_tick (void *opaque)
+{
+  bool later, more = tick (opaque, &later);
+
+  return more || later;
+}
+
 void
+zram_mark_idle (struct zram_store *store)
+{
+  struct zram_memory *memory = store->memory;
+
+  pthread_mutex_lock (&memory->lock);
+  aging_mark_idle (store);
+  pthread_mutex_unlock (&memory->lock);
+  worker_poke (&memory->worker);
+}
+
+bool
 zram_memory_settle (struct zram_memory *memory)
 {
   unsigned rounds = 1000;       /* I/O that goes on may make ever more */
+  bool busy, more, later;
 
-  while (rounds-- && memory_tick (memory))
-    ;
+  do {
+    busy = is_busy (memory);
+    more = tick (memory, &later);
+  } while ((more || busy) && --rounds);
+  return rounds > 0;
 }
 
 /* Tidying (the pool's shrink) is no help here: it needs memory first. */

@@ -2,11 +2,12 @@
 
 /* The validator: walks everything from both ends.
  *
- * From the pool: each object's owner is a slot that names that object.
+ * From the pool: each object's owner is a slot that names that object, or
+ * slots of its run do, as many as are alive in the group.
  * From the slots: each store's counters are what its slots add up to,
  * and the slots that name objects are as many as there are objects.
- * Together: every object is named by exactly one slot, and every slot
- * that says RAM names an object.
+ * Together: every object is named by exactly one slot or is one group's,
+ * and every slot that says RAM or GROUP names an object.
  *
  * And the memory that is counted as resident is the sum of what the
  * parts hold.
@@ -17,6 +18,7 @@
 #include <inttypes.h>
 #include <stdarg.h>
 
+#include "group.h"
 #include "memory.h"
 #include "store.h"
 
@@ -26,12 +28,14 @@ struct check {
   unsigned faults;
   uint64_t nr_objects;          /* that the pool has */
   uint64_t nr_named;            /* that slots name */
+  uint64_t nr_live;             /* pages that groups say they have */
+  uint64_t nr_grouped;          /* slots that say they are in one */
   uint64_t nr_table_pages;
 };
 
 /* What the slots of a store add up to. */
 struct sums {
-  uint64_t pages, object_bytes, same, huge;
+  uint64_t pages, object_bytes, same, huge, grouped;
 };
 
 static void __attribute__ ((format (printf, 2, 3)))
@@ -55,6 +59,35 @@ expect (struct check *check, const char *what, uint64_t counted,
            what, counted, counter);
 }
 
+/* An object that has no slot of its own must be a group. */
+static void
+check_group (struct check *check, uint64_t offset, size_t room,
+             uint32_t owner)
+{
+  const struct zram_memory *memory = check->memory;
+  const slot *base = table_slot (&memory->table, group_base (owner));
+  const struct group_header *header = group_header (&memory->pool, offset);
+  unsigned map = group_named (base, offset), place;
+
+  if (map == 0) {
+    fault (check, "object at %" PRIx64 ": nobody near its owner %" PRIu32
+           " names it", offset, owner);
+    return;
+  }
+  if (map != header->live || (map & ~header->members))
+    fault (check, "group at %" PRIx64 ": live %x, members %x, named by %x",
+           offset, header->live, header->members, map);
+  if (sizeof *header + header->size > room)
+    fault (check, "group at %" PRIx64 ": size %u, room %zu", offset,
+           header->size, room);
+  for (place = 0; place < GROUP_PAGES_MAX; place++)
+    if (map >> place & 1 && slot_place (base[place]) != place)
+      fault (check, "group at %" PRIx64 ": the slot at place %u says %u",
+             offset, place, slot_place (base[place]));
+  check->nr_live += __builtin_popcount (header->live);
+  check->nr_named++;
+}
+
 /* pool_check calls this for each object. */
 static unsigned
 check_object (void *opaque, uint64_t offset, size_t room, uint32_t owner)
@@ -65,15 +98,22 @@ check_object (void *opaque, uint64_t offset, size_t room, uint32_t owner)
 
   check->nr_objects++;
   if (slot_state (word) != SLOT_RAM || slot_offset (word) != offset)
-    fault (check, "object at %" PRIx64 ": its owner %" PRIu32 " says %"
-           PRIx64, offset, owner, word);
+    check_group (check, offset, room, owner);
   else if (slot_size (word) > room)
     fault (check, "object at %" PRIx64 ": size %u, room %zu",
            offset, slot_size (word), room);
-  else if (!codecs_is_valid (memory->codecs, slot_codec (word)))
-    fault (check, "object at %" PRIx64 ": no codec %u",
-           offset, slot_codec (word));
   return 0;                     /* fault has counted */
+}
+
+/* A group counts once: where its first live page is. */
+static uint64_t
+group_bytes (const struct check *check, uint64_t word)
+{
+  const struct group_header *header
+    = group_header (&check->memory->pool, slot_offset (word));
+
+  return __builtin_ctz (header->live) == (int) slot_place (word)
+    ? sizeof *header + header->size : 0;
 }
 
 static void
@@ -81,6 +121,9 @@ add_slot (struct check *check, uint64_t word, struct sums *sums)
 {
   if (word & (SLOT_LOCK | SLOT_WAITERS))
     fault (check, "a slot is locked: %" PRIx64, word);
+  if (slot_has_object (word)
+      && !codecs_is_valid (check->memory->codecs, slot_codec (word)))
+    fault (check, "a slot names no codec: %" PRIx64, word);
   switch (slot_state (word)) {
   case SLOT_EMPTY:
     return;
@@ -97,6 +140,11 @@ add_slot (struct check *check, uint64_t word, struct sums *sums)
     else
       sums->object_bytes += slot_size (word);
     sums->huge += slot_codec (word) == CODEC_RAW;
+    break;
+  case SLOT_GROUP:
+    check->nr_grouped++;
+    sums->grouped++;
+    sums->object_bytes += group_bytes (check, word);
     break;
   }
   sums->pages++;
@@ -122,6 +170,8 @@ check_store (struct check *check, const struct zram_store *store)
   expect (check, "same-filled pages", sums.same,
           stats_read (stats, STATS_SAME));
   expect (check, "huge pages", sums.huge, stats_read (stats, STATS_HUGE));
+  expect (check, "pages in groups", sums.grouped,
+          stats_read (stats, STATS_GROUPED));
 }
 
 static uint64_t
@@ -136,7 +186,8 @@ resident (struct zram_memory *memory)
   const struct zram_store *store;
   uint64_t sum = sizeof *memory + memory->codecs_charged
     + memory->pool.allocator_size + arena_charge (&memory->pool.arena)
-    + arena_charge (&memory->table.arena);
+    + arena_charge (&memory->table.arena)
+    + regroup_charged (&memory->regroup);
 
   for (store = memory->stores; store; store = store->next)
     sum += sizeof *store;
@@ -156,6 +207,7 @@ zram_memory_check (struct zram_memory *memory, FILE *report)
     check_store (&check, store);
   expect (&check, "objects that slots name", check.nr_named,
           check.nr_objects);
+  expect (&check, "pages in groups", check.nr_grouped, check.nr_live);
   expect (&check, "pages of slot tables",
           check.nr_table_pages + table_nr_waiting (&memory->table),
           arena_used (&memory->table.arena) / TABLE_PAGE_SIZE);

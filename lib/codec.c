@@ -61,6 +61,7 @@ static const unsigned char zstd_header[] = {
 struct entry {
   uint64_t serial;              /* no two entries ever have one; 0: free */
   struct zram_codec codec;
+  bool group;                   /* for groups of pages */
   ZSTD_CDict *cdict;            /* NULL: no dictionary */
   ZSTD_DDict *ddict;
 };
@@ -80,6 +81,7 @@ struct codec_reader {
   unsigned char header[8];
   unsigned char object[ZRAM_PAGE_SIZE]; /* a copy, behind its header */
   ZSTD_DCtx *zstd;              /* where it is used */
+  unsigned char *group;         /* CODEC_GROUP_MAX bytes, where used */
   _Atomic uint64_t size;        /* of all that, in bytes */
 };
 
@@ -140,8 +142,10 @@ codecs_destroy (struct codecs *codecs)
     free (codecs->contexts[i].lz4);
     free (codecs->contexts[i].lz4hc);
   }
-  for (i = 0; codecs->readers && i < codecs->nr_contexts; i++)
+  for (i = 0; codecs->readers && i < codecs->nr_contexts; i++) {
     ZSTD_freeDCtx (codecs->readers[i].zstd);
+    free (codecs->readers[i].group);
+  }
   for (i = CODEC_FIRST; i < SLOT_CODECS; i++)
     entry_clear (&codecs->table[i]);
   lend_destroy (&codecs->lent_contexts);
@@ -183,6 +187,8 @@ prepare_zstd (struct context *context, const struct entry *entry)
 static bool
 prepare (struct context *context, const struct entry *entry)
 {
+  if (entry->group)             /* a grouper compresses */
+    return true;
   switch (entry->codec.algorithm) {
   case ZRAM_ALGORITHM_NONE:
     return true;
@@ -200,10 +206,16 @@ prepare (struct context *context, const struct entry *entry)
   return false;
 }
 
-/* Readers need working memory for zstd only. */
+/* Readers need working memory for zstd, and for groups. */
 static bool
 prepare_reader (struct codec_reader *reader, const struct entry *entry)
 {
+  if (entry->group && reader->group == NULL) {
+    reader->group = malloc (CODEC_GROUP_MAX);
+    if (reader->group == NULL)
+      return false;
+    memset (reader->group, 0, CODEC_GROUP_MAX);
+  }
   if (reader->zstd == NULL
       && entry->codec.algorithm == ZRAM_ALGORITHM_ZSTD)
     reader->zstd = ZSTD_createDCtx ();
@@ -217,6 +229,13 @@ context_size (const struct context *context)
     + ZSTD_sizeof_CCtx (context->zstd)
     + (context->lz4 ? LZ4_sizeofState () : 0)
     + (context->lz4hc ? LZ4_sizeofStateHC () : 0);
+}
+
+static uint64_t
+reader_size (const struct codec_reader *reader)
+{
+  return sizeof *reader + ZSTD_sizeof_DCtx (reader->zstd)
+    + (reader->group ? CODEC_GROUP_MAX : 0);
 }
 
 /* A page of the Nth kind: noise, of which everything is a literal; few
@@ -274,10 +293,10 @@ warm_pair (struct codecs *codecs, unsigned i, unsigned codec)
 
   if (!prepare (context, entry) || !prepare_reader (reader, entry))
     return false;
-  exercise (codecs, context, reader, codec);
+  if (!entry->group)
+    exercise (codecs, context, reader, codec);
   atomic_store (&context->size, context_size (context));
-  atomic_store (&reader->size,
-                sizeof *reader + ZSTD_sizeof_DCtx (reader->zstd));
+  atomic_store (&reader->size, reader_size (reader));
   return true;
 }
 
@@ -301,14 +320,14 @@ warm (struct codecs *codecs, unsigned codec)
 /* ---- The table ----------------------------------------------------- */
 
 static int
-find (const struct codecs *codecs, const struct zram_codec *codec)
+find (const struct codecs *codecs, const struct zram_codec *codec, bool group)
 {
   unsigned i;
 
   for (i = CODEC_FIRST; i < SLOT_CODECS; i++) {
     const struct entry *entry = &codecs->table[i];
 
-    if (entry->serial && entry->cdict == NULL
+    if (entry->serial && entry->cdict == NULL && entry->group == group
         && entry->codec.algorithm == codec->algorithm
         && entry->codec.level == codec->level)
       return i;
@@ -339,10 +358,10 @@ insert (struct codecs *codecs, struct entry *entry)
   return -1;
 }
 
-int
-codecs_add (struct codecs *codecs, const struct zram_codec *wanted)
+static int
+add (struct codecs *codecs, const struct zram_codec *wanted, bool group)
 {
-  struct entry entry = { .codec = *wanted };
+  struct entry entry = { .codec = *wanted, .group = group };
   int min, max, preset, index;
 
   zram_algorithm_levels (wanted->algorithm, &min, &max, &preset);
@@ -353,11 +372,23 @@ codecs_add (struct codecs *codecs, const struct zram_codec *wanted)
     return -1;
   }
   pthread_mutex_lock (&codecs->lock);
-  index = find (codecs, &entry.codec);
+  index = find (codecs, &entry.codec, group);
   if (index == -1)
     index = insert (codecs, &entry);
   pthread_mutex_unlock (&codecs->lock);
   return index;
+}
+
+int
+codecs_add (struct codecs *codecs, const struct zram_codec *wanted)
+{
+  return add (codecs, wanted, false);
+}
+
+int
+codecs_add_group (struct codecs *codecs, const struct zram_codec *wanted)
+{
+  return add (codecs, wanted, true);
 }
 
 int
@@ -436,9 +467,16 @@ codecs_growth (struct codecs *codecs, const struct zram_codec *codec)
   bool known;
 
   pthread_mutex_lock (&codecs->lock);
-  known = find (codecs, codec) >= 0;
+  known = find (codecs, codec, false) >= 0;
   pthread_mutex_unlock (&codecs->lock);
   return known ? 0 : codecs_size_with (codecs->nr_contexts, codec);
+}
+
+/* zstd's working memory for decompressing is some 96 KiB. */
+uint64_t
+codecs_group_growth (const struct codecs *codecs)
+{
+  return codecs->nr_contexts * (CODEC_GROUP_MAX + UINT64_C (131072));
 }
 
 /* ---- Counting ------------------------------------------------------ */
@@ -622,4 +660,120 @@ codecs_decompress (struct codecs *codecs, struct codec_reader *reader,
     return zstd_decompress (reader, entry, object, size, page);
   }
   return false;
+}
+
+/* ---- Groups -------------------------------------------------------- */
+
+/* A group is compressed rarely, by one thread, so it has contexts of its
+ * own, and frames as zstd makes them: six bytes more in some thousand.
+ */
+struct codec_grouper {
+  struct zram_codec codec;
+  ZSTD_CCtx *zstd;
+  void *state;                  /* of lz4 and lz4hc */
+};
+
+static size_t
+state_size (enum zram_algorithm algorithm)
+{
+  switch (algorithm) {
+  case ZRAM_ALGORITHM_LZ4:
+    return LZ4_sizeofState ();
+  case ZRAM_ALGORITHM_LZ4HC:
+    return LZ4_sizeofStateHC ();
+  case ZRAM_ALGORITHM_ZSTD:
+  case ZRAM_ALGORITHM_NONE:
+    break;
+  }
+  return 0;
+}
+
+/* zstd makes its working memory when it first compresses. */
+static bool
+prepare_grouper (struct codec_grouper *g)
+{
+  static const unsigned char warm_src[CODEC_GROUP_MAX];
+  unsigned char warm_dst[256];
+
+  if (g->codec.algorithm != ZRAM_ALGORITHM_ZSTD) {
+    g->state = malloc (state_size (g->codec.algorithm));
+    return g->state != NULL;
+  }
+  g->zstd = ZSTD_createCCtx ();
+  return g->zstd
+    && set_zstd (g->zstd, ZSTD_c_compressionLevel, g->codec.level)
+    && set_zstd (g->zstd, ZSTD_c_contentSizeFlag, 0)
+    && !ZSTD_isError (ZSTD_compress2 (g->zstd, warm_dst, sizeof warm_dst,
+                                      warm_src, sizeof warm_src));
+}
+
+struct codec_grouper *
+codecs_make_grouper (const struct codecs *codecs, unsigned codec)
+{
+  struct codec_grouper *g = calloc (1, sizeof *g);
+
+  if (g == NULL)
+    return NULL;
+  g->codec = codecs->table[codec].codec;
+  if (prepare_grouper (g))
+    return g;
+  codecs_free_grouper (g);
+  return NULL;
+}
+
+void
+codecs_free_grouper (struct codec_grouper *g)
+{
+  if (g == NULL)
+    return;
+  ZSTD_freeCCtx (g->zstd);
+  free (g->state);
+  free (g);
+}
+
+size_t
+codecs_grouper_size (const struct codec_grouper *g)
+{
+  return sizeof *g + ZSTD_sizeof_CCtx (g->zstd)
+    + (g->state ? state_size (g->codec.algorithm) : 0);
+}
+
+size_t
+codecs_compress_group (struct codec_grouper *g, const void *src,
+                       size_t count, void *dst, size_t max)
+{
+  size_t size;
+  int r = 0;
+
+  switch (g->codec.algorithm) {
+  case ZRAM_ALGORITHM_NONE:
+    break;
+  case ZRAM_ALGORITHM_LZ4:
+    r = LZ4_compress_fast_extState (g->state, src, dst, count, max,
+                                    g->codec.level);
+    break;
+  case ZRAM_ALGORITHM_LZ4HC:
+    r = LZ4_compress_HC_extStateHC (g->state, src, dst, count, max,
+                                    g->codec.level);
+    break;
+  case ZRAM_ALGORITHM_ZSTD:
+    size = ZSTD_compress2 (g->zstd, dst, max, src, count);
+    return ZSTD_isError (size) ? 0 : size;
+  }
+  return r > 0 ? r : 0;
+}
+
+const unsigned char *
+codecs_decompress_group (struct codecs *codecs, struct codec_reader *reader,
+                         unsigned codec, const void *object, size_t size,
+                         size_t count)
+{
+  size_t got;
+
+  if (codecs->table[codec].codec.algorithm == ZRAM_ALGORITHM_ZSTD)
+    got = ZSTD_decompressDCtx (reader->zstd, reader->group, count,
+                               object, size);
+  else
+    got = LZ4_decompress_safe (object, (char *) reader->group, size, count);
+  return got == count ? reader->group : NULL;
 }

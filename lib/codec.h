@@ -60,6 +60,15 @@ int codecs_add (struct codecs *, const struct zram_codec *);
 int codecs_add_dictionary (struct codecs *, unsigned base,
                            const void *dictionary, size_t size);
 
+/* The index of a codec for groups, which is added if it is new.  Its
+ * objects are made by a codec_grouper and decompressed by
+ * codecs_decompress_group.  Errors as for codecs_add.
+ */
+int codecs_add_group (struct codecs *, const struct zram_codec *);
+
+/* An upper bound for what codecs_size grows by then. */
+uint64_t codecs_group_growth (const struct codecs *);
+
 /* Remove a codec that nobody names or uses. */
 void codecs_remove (struct codecs *, unsigned codec);
 
@@ -119,5 +128,35 @@ bool codecs_needs_reader (const struct codecs *, unsigned codec);
 bool codecs_decompress (struct codecs *, struct codec_reader *,
                         unsigned codec, const void *object, size_t size,
                         void *page);
+
+/* ---- Groups -------------------------------------------------------- */
+
+/* Several pages at once: COUNT bytes, at most CODEC_GROUP_MAX. */
+#define CODEC_GROUP_MAX 65536
+
+/* What it takes to compress them.  Large, so it is made for the time of
+ * some work and freed again.  NULL and errno if there is no memory.
+ */
+struct codec_grouper;
+
+struct codec_grouper *codecs_make_grouper (const struct codecs *,
+                                           unsigned codec);
+void codecs_free_grouper (struct codec_grouper *);
+
+/* Its size in bytes. */
+size_t codecs_grouper_size (const struct codec_grouper *);
+
+/* Compress to DST.  Returns the size, or 0 if it would be more than MAX. */
+size_t codecs_compress_group (struct codec_grouper *, const void *src,
+                              size_t count, void *dst, size_t max);
+
+/* Decompress an object of COUNT bytes.  Returns them (in the reader, until
+ * it is put back), or NULL if this is not an object of CODEC.
+ */
+const unsigned char *codecs_decompress_group (struct codecs *,
+                                              struct codec_reader *,
+                                              unsigned codec,
+                                              const void *object,
+                                              size_t size, size_t count);
 
 #endif /* CODEC_H */

@@ -110,7 +110,8 @@ nr_eligible (struct zram_store *store)
 {
   uint64_t all = stats_read (&store->stats, STATS_PAGES);
   uint64_t not = stats_read (&store->stats, STATS_SAME)
-    + stats_read (&store->stats, STATS_HUGE);
+    + stats_read (&store->stats, STATS_HUGE)
+    + stats_read (&store->stats, STATS_GROUPED);
 
   return all > not ? all - not : 0;
 }
@@ -130,8 +131,7 @@ sample_leaf (struct training *t, const slot *s, uint64_t page, uint64_t span,
       continue;
     }
     *skip = stride ? stride - 1 : 0;
-    if (page_read (t->store, page + i, t->pages[t->nr], 0,
-                   ZRAM_PAGE_SIZE) == 0)
+    if (page_peek (t->store, page + i, t->pages[t->nr]) == 0)
       t->nr++;
   }
 }

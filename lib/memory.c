@@ -21,6 +21,9 @@
 /* More contexts than this are of no use however many processors. */
 #define CONTEXTS_MAX 128
 
+/* Percent of one processor, if the user does not say. */
+#define BACKGROUND_CPU 25
+
 /* Room above what an empty store takes, to call a limit usable. */
 #define ROOM_MIN (512 * 1024)
 
@@ -121,15 +124,41 @@ make_parts (struct zram_memory *memory,
   return 0;
 }
 
+static bool
+is_valid_recompress (const struct zram_memory_config *config)
+{
+  const struct zram_recompress *r = &config->recompress;
+  int min, max, preset;
+
+  if (r->group == 0)
+    return true;
+  if ((unsigned) r->codec.algorithm >= ZRAM_NR_ALGORITHMS)
+    return false;
+  zram_algorithm_levels (r->codec.algorithm, &min, &max, &preset);
+  return r->codec.level >= min && r->codec.level <= max
+    && r->codec.algorithm != ZRAM_ALGORITHM_NONE
+    && r->group >= 2 && r->group <= GROUP_PAGES_MAX
+    && (r->group & (r->group - 1)) == 0
+    && config->allocator == ZRAM_ALLOCATOR_ZSMALLOC;
+}
+
+static bool
+is_valid (const struct zram_memory_config *config)
+{
+  return config->reserve <= ZRAM_RESERVE_MAX
+    && config->arena_size <= SLOT_OFFSET_MAX
+    && config->arena_size % CHUNK_SIZE == 0
+    && (unsigned) config->allocator < ZRAM_NR_ALLOCATORS
+    && config->background_cpu <= 100
+    && is_valid_recompress (config);
+}
+
 struct zram_memory *
 zram_memory_create (const struct zram_memory_config *config)
 {
   struct zram_memory *memory;
 
-  if (config->reserve > ZRAM_RESERVE_MAX
-      || config->arena_size > SLOT_OFFSET_MAX
-      || config->arena_size % (ARENA_CHUNK_UNITS * ARENA_UNIT)
-      || (unsigned) config->allocator >= ZRAM_NR_ALLOCATORS) {
+  if (!is_valid (config)) {
     errno = EINVAL;
     return NULL;
   }
@@ -139,7 +168,9 @@ zram_memory_create (const struct zram_memory_config *config)
   *memory = (struct zram_memory) {
     .limit.max = config->mem_limit,
     .reserve = config->reserve,
+    .background_cpu = config->background_cpu ? : BACKGROUND_CPU,
   };
+  regroup_init (&memory->regroup, &config->recompress);
   pthread_mutex_init (&memory->lock, NULL);
   pthread_mutex_init (&memory->reclaiming, NULL);
   worker_init (&memory->worker, memory_tick, memory);
@@ -162,6 +193,7 @@ zram_memory_destroy (struct zram_memory *memory)
   zram_memory_stop (memory);
   worker_destroy (&memory->worker);
   keeper_destroy (&memory->keeper);
+  regroup_end (memory);
   codecs_destroy (memory->codecs);
   pool_destroy (&memory->pool);
   table_destroy (&memory->table);

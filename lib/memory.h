@@ -13,6 +13,7 @@
 #include "keeper.h"
 #include "limit.h"
 #include "pool.h"
+#include "regroup.h"
 #include "table.h"
 #include "worker.h"
 #include "zram.h"
@@ -23,6 +24,8 @@ struct zram_memory {
   struct pool pool;
   struct codecs *codecs;
   uint64_t codecs_charged;      /* bytes */
+  struct regroup regroup;
+  unsigned background_cpu;      /* percent of one processor */
   struct worker worker;
   struct keeper keeper;
   uint64_t reserve;             /* bytes, while the threads run */

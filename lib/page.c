@@ -11,7 +11,8 @@
  * contents to publishing the new.
  *
  * Reading holds the slot's lock while it decompresses, straight into the
- * caller's buffer, so that the object is neither freed nor moved.  A
+ * caller's buffer, so that the object is neither freed nor moved, and
+ * makes the page young (aging.h).  A
  * hole or a page of a 32-bit pattern needs no lock: all there is to know
  * stands in the word.
  *
@@ -26,6 +27,7 @@
 #include <sched.h>
 #include <string.h>
 
+#include "group.h"
 #include "store.h"
 
 /* ---- Same-filled pages --------------------------------------------- */
@@ -68,7 +70,9 @@ is_same (uint64_t word)
   return slot_state (word) == SLOT_SAME || is_object_of (word, CODEC_PATTERN);
 }
 
-/* As zram counts: not the eight bytes of a pattern. */
+/* As zram counts: not the eight bytes of a pattern.  Groups are counted
+ * as such (group.c).
+ */
 static int64_t
 object_bytes (uint64_t word)
 {
@@ -99,6 +103,8 @@ count_change (struct zram_store *store, uint64_t old, uint64_t new)
   stats_add (stats, STATS_PAGES, (new != 0) - (old != 0));
   stats_add (stats, STATS_OBJECT_BYTES,
              object_bytes (new) - object_bytes (old));
+  stats_add (stats, STATS_GROUPED, (slot_state (new) == SLOT_GROUP)
+                                   - (slot_state (old) == SLOT_GROUP));
   stats_add (stats, STATS_SAME, is_same (new) - is_same (old));
   stats_add (stats, STATS_HUGE, huge - is_object_of (old, CODEC_RAW));
   stats_add (stats, STATS_HUGE_SINCE, huge);
@@ -140,6 +146,8 @@ free_object (struct zram_store *store, uint64_t word)
 {
   if (slot_state (word) == SLOT_RAM)
     pool_free (&store->memory->pool, slot_offset (word));
+  else if (slot_state (word) == SLOT_GROUP)
+    group_leave (store, word);
 }
 
 /* ---- Words and pages ----------------------------------------------- */
@@ -193,23 +201,81 @@ encode (struct zram_store *store, struct codec_context *context,
   return encode_object (store, CODEC_RAW, data, ZRAM_PAGE_SIZE, owner, word);
 }
 
+static bool
+decode_group (struct zram_store *store, struct codec_reader *reader,
+              uint64_t word, void *data)
+{
+  const unsigned char *page = group_read (store, reader, word);
+
+  if (page)
+    memcpy (data, page, ZRAM_PAGE_SIZE);
+  return page != NULL;
+}
+
+static bool
+decode_object (struct zram_store *store, struct codec_reader *reader,
+               uint64_t word, void *data)
+{
+  struct zram_memory *memory = store->memory;
+
+  return codecs_decompress (memory->codecs, reader, slot_codec (word),
+                            pool_object (&memory->pool, slot_offset (word)),
+                            slot_size (word), data);
+}
+
 /* The opposite.  The slot is locked if the word names an object. */
 static int
 decode (struct zram_store *store, struct codec_reader *reader,
         uint64_t word, void *data)
 {
-  struct zram_memory *memory = store->memory;
+  bool ok = true;
 
-  if (slot_state (word) != SLOT_RAM) {
-    fill (data, slot_state (word) == SLOT_SAME ? slot_pattern (word) : 0);
-    return 0;
+  switch (slot_state (word)) {
+  case SLOT_RAM:
+    ok = decode_object (store, reader, word, data);
+    break;
+  case SLOT_GROUP:
+    ok = decode_group (store, reader, word, data);
+    break;
+  case SLOT_SAME:
+    fill (data, slot_pattern (word));
+    break;
+  case SLOT_EMPTY:
+  case SLOT_DEAD:
+    fill (data, 0);
   }
-  if (codecs_decompress (memory->codecs, reader, slot_codec (word),
-                         pool_object (&memory->pool, slot_offset (word)),
-                         slot_size (word), data))
+  if (!ok)
+    errno = EIO;
+  return ok ? 0 : -1;
+}
+
+/* A word for the page at DATA, compressed by the codec in use to at most
+ * MAX bytes; 0 if it does not get so small, or at the limit.
+ */
+static uint64_t
+encode_smaller (struct zram_store *store, struct codec_context *context,
+                const void *data, uint32_t owner, size_t max)
+{
+  struct zram_memory *memory = store->memory;
+  unsigned codec = atomic_load_explicit (&store->codec, memory_order_acquire);
+  size_t small = pool_small_max (&memory->pool), size;
+  uint64_t offset;
+
+  size = codecs_compress (memory->codecs, context, codec, data,
+                          max < small ? max : small);
+  offset = size ? pool_alloc (&memory->pool, size, owner) : 0;
+  if (offset == 0)
     return 0;
-  errno = EIO;
-  return -1;
+  memcpy (pool_object (&memory->pool, offset), context->object, size);
+  return slot_word_ram (codec, size, offset);
+}
+
+void
+page_replaced (struct zram_store *store, uint64_t old, uint64_t new)
+{
+  count_change (store, old, new);
+  free_object (store, old);
+  aging_note (&store->aging, new);
 }
 
 /* ---- Reading ------------------------------------------------------- */
@@ -217,37 +283,74 @@ decode (struct zram_store *store, struct codec_reader *reader,
 static bool
 needs_reader (const struct zram_store *store, uint64_t word)
 {
-  return slot_state (word) == SLOT_RAM
-    && codecs_needs_reader (store->memory->codecs, slot_codec (word));
+  return slot_state (word) == SLOT_GROUP
+    || (slot_state (word) == SLOT_RAM
+        && codecs_needs_reader (store->memory->codecs, slot_codec (word)));
 }
 
-/* Read the page of a slot.  The reader may be NULL, and then EAGAIN says
- * that one is needed.  So does it if the slot is dead.
+/* What a page that said WORD says when it was used. */
+static uint64_t
+touched (struct zram_store *store, uint64_t word)
+{
+  if (!slot_has_object (word))
+    return word;
+  word = slot_word_touched (word);
+  aging_note (&store->aging, word);
+  return word;
+}
+
+/* Read the page of a slot, and make it young if TOUCH.  *WORD is what the
+ * slot said.  The reader may be NULL, and then EAGAIN says that one is
+ * needed.  So does it if the slot is dead.
  */
 static int
 read_slot (struct zram_store *store, struct codec_reader *reader,
-           slot *s, void *data)
+           slot *s, void *data, bool touch, uint64_t *word)
 {
-  uint64_t word = slot_lock (s);
   int r;
 
-  if (slot_state (word) == SLOT_DEAD) {
+  *word = slot_lock (s);
+  if (slot_state (*word) == SLOT_DEAD) {
     errno = EAGAIN;
     return -1;
   }
-  if (reader == NULL && needs_reader (store, word)) {
-    slot_unlock (s, word);
+  if (reader == NULL && needs_reader (store, *word)) {
+    slot_unlock (s, *word);
     errno = EAGAIN;
     return -1;
   }
-  r = decode (store, reader, word, data);
-  slot_unlock (s, word);
+  r = decode (store, reader, *word, data);
+  slot_unlock (s, touch ? touched (store, *word) : *word);
   return r;
+}
+
+__attribute__ ((noinline)) void
+page_leave_group (struct zram_store *store, slot *s, uint64_t word,
+                  const void *data)
+{
+  struct codecs *codecs = store->memory->codecs;
+  struct codec_context *context;
+  uint64_t new;
+
+  if (arena_is_short (&store->memory->pool.arena))
+    return;
+  context = codecs_get (codecs);
+  new = encode_smaller (store, context, data,
+                        table_owner (&store->memory->table, s),
+                        ZRAM_PAGE_SIZE);
+  codecs_put (codecs, context);
+  if (new == 0)
+    return;
+  new = slot_word_aged (new, slot_age (word));
+  if (slot_try_change (s, word, new))
+    page_replaced (store, word, new);
+  else
+    free_object (store, new);
 }
 
 /* One try: EAGAIN if the page has changed too much meanwhile. */
 static int
-try_read (struct zram_store *store, uint64_t page, void *data)
+try_read (struct zram_store *store, uint64_t page, void *data, bool touch)
 {
   struct codecs *codecs = store->memory->codecs;
   slot *s = slots_find (&store->slots, page);
@@ -259,20 +362,29 @@ try_read (struct zram_store *store, uint64_t page, void *data)
     return decode (store, NULL, word, data);
   if (needs_reader (store, word))
     reader = codecs_get_reader (codecs);
-  r = read_slot (store, reader, s, data);
+  r = read_slot (store, reader, s, data, touch, &word);
   if (reader)
     codecs_put_reader (codecs, reader);
+  if (r == 0 && touch && slot_state (word) == SLOT_GROUP
+      && !aging_is_idle (word))
+    page_leave_group (store, s, slot_word_touched (word), data);
   return r;
 }
 
 static int
-read_whole (struct zram_store *store, uint64_t page, void *data)
+read_whole (struct zram_store *store, uint64_t page, void *data, bool touch)
 {
   int r;
 
-  while ((r = try_read (store, page, data)) == -1 && errno == EAGAIN)
+  while ((r = try_read (store, page, data, touch)) == -1 && errno == EAGAIN)
     sched_yield ();
   return r;
+}
+
+int
+page_peek (struct zram_store *store, uint64_t page, void *data)
+{
+  return read_whole (store, page, data, false);
 }
 
 int
@@ -282,21 +394,14 @@ page_read (struct zram_store *store, uint64_t page, void *buf,
   unsigned char data[ZRAM_PAGE_SIZE];
 
   if (count == ZRAM_PAGE_SIZE)
-    return read_whole (store, page, buf);
-  if (read_whole (store, page, data) == -1)
+    return read_whole (store, page, buf, true);
+  if (read_whole (store, page, data, true) == -1)
     return -1;
   memcpy (buf, data + from, count);
   return 0;
 }
 
 /* ---- Writing ------------------------------------------------------- */
-
-static void
-replaced (struct zram_store *store, uint64_t old, uint64_t new)
-{
-  count_change (store, old, new);
-  free_object (store, old);
-}
 
 /* What is going to be freed after the page has been compressed: fetch
  * it meanwhile.  Only a hint, as the slot is not locked.
@@ -331,7 +436,7 @@ write_whole (struct zram_store *store, struct codec_context *context,
     free_object (store, word);
     sched_yield ();
   }
-  replaced (store, old, word);
+  page_replaced (store, old, word);
   return 0;
 }
 
@@ -353,7 +458,7 @@ rewrite (struct zram_store *store, struct codec_context *context,
               table_owner (&store->memory->table, s), &word) == -1)
     return -1;
   slot_unlock (s, word);
-  replaced (store, old, word);
+  page_replaced (store, old, word);
   return 0;
 }
 
@@ -433,7 +538,7 @@ page_free (struct zram_store *store, slot *s, bool *freed)
     return false;
   *freed = slot_state (old) != SLOT_EMPTY;
   if (*freed)
-    replaced (store, old, 0);
+    page_replaced (store, old, 0);
   return true;
 }
 
@@ -447,24 +552,16 @@ recompressed (struct zram_store *store, struct codec_context *context,
               struct codec_reader *reader, slot *s, uint64_t old)
 {
   struct zram_memory *memory = store->memory;
-  unsigned codec = atomic_load_explicit (&store->codec, memory_order_acquire);
-  uint64_t offset;
-  size_t size;
+  /* To be rid of an old dictionary is worth some bytes. */
+  size_t max = codecs_has_dictionary (memory->codecs, slot_codec (old))
+    ? ZRAM_PAGE_SIZE : slot_size (old) - 1;
+  uint64_t new;
 
   if (decode (store, reader, old, context->page) == -1)
     return 0;
-  size = codecs_compress (memory->codecs, context, codec, context->page,
-                          pool_small_max (&memory->pool));
-  if (size == 0
-      || (size >= slot_size (old)
-          && !codecs_has_dictionary (memory->codecs, slot_codec (old))))
-    return 0;
-  offset = pool_alloc (&memory->pool, size,
-                       table_owner (&memory->table, s));
-  if (offset == 0)
-    return 0;
-  memcpy (pool_object (&memory->pool, offset), context->object, size);
-  return slot_word_ram (codec, size, offset);
+  new = encode_smaller (store, context, context->page,
+                        table_owner (&memory->table, s), max);
+  return new ? slot_word_aged (new, slot_age (old)) : 0;
 }
 
 void
@@ -482,5 +579,22 @@ page_recompress (struct zram_store *store, slot *s, uint64_t word)
   codecs_put_reader (codecs, reader);
   codecs_put (codecs, context);
   if (new)
-    replaced (store, word, new);
+    page_replaced (store, word, new);
+}
+
+/* ---- Groups -------------------------------------------------------- */
+
+bool
+page_decode (struct zram_store *store, slot *s, uint64_t word, void *data)
+{
+  struct codecs *codecs = store->memory->codecs;
+  struct codec_reader *reader = codecs_get_reader (codecs);
+  bool ok = slot_trylock (s, word);
+
+  if (ok) {
+    ok = decode (store, reader, word, data) == 0;
+    slot_unlock (s, word);
+  }
+  codecs_put_reader (codecs, reader);
+  return ok;
 }

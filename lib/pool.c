@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "group.h"
 #include "pool.h"
 
 static const struct pool_ops *const allocators[ZRAM_NR_ALLOCATORS] = {
@@ -186,20 +187,76 @@ pool_used_max (struct pool *pool)
   return arena_used_max (&pool->arena);
 }
 
+static bool
+try_name (struct pool_namers *namers, slot *s, uint64_t word)
+{
+  if (!slot_trylock (s, word))
+    return false;
+  namers->names[namers->nr].slot = s;
+  namers->names[namers->nr++].word = word;
+  return true;
+}
+
+static void
+let_go (const struct pool_namers *namers)
+{
+  unsigned i;
+
+  for (i = 0; i < namers->nr; i++)
+    slot_unlock (namers->names[i].slot, namers->names[i].word);
+}
+
+/* All pages of a group, and none of them may be leaving. */
+static bool
+try_group (const struct pool *pool, slot *base, uint64_t offset,
+           struct pool_namers *namers)
+{
+  unsigned map = group_named (base, offset), place;
+
+  if (map == 0 || map != atomic_load (&group_header (pool, offset)->live))
+    return false;
+  for (place = 0; place < GROUP_PAGES_MAX; place++) {
+    uint64_t word = slot_peek (&base[place]);
+
+    if (!(map >> place & 1))
+      continue;
+    if (slot_state (word) != SLOT_GROUP || slot_offset (word) != offset
+        || !try_name (namers, &base[place], word)) {
+      let_go (namers);
+      return false;
+    }
+  }
+  return true;
+}
+
 /* The slot may be in a leaf that is about to be freed, but not in one
  * that has been: as long as the object has this owner (the caller holds
- * a lock of the allocator that guarantees it), either the slot names the
- * object, or the request that is going to make it do so is still inside
- * its epoch.
+ * a lock of the allocator that guarantees it), either a slot names the
+ * object, or the request that is going to make it do so, or to free the
+ * object, is still inside its epoch.
  */
 bool
-pool_try_owner (const struct pool *pool, uint32_t owner, uint64_t offset,
-                slot **s, uint64_t *word)
+pool_try_namers (const struct pool *pool, uint32_t owner, uint64_t offset,
+                 struct pool_namers *namers)
 {
-  *s = table_slot (pool->table, owner);
-  *word = slot_peek (*s);
-  return slot_state (*word) == SLOT_RAM && slot_offset (*word) == offset
-    && slot_trylock (*s, *word);
+  slot *s = table_slot (pool->table, owner);
+  uint64_t word = slot_peek (s);
+
+  namers->nr = 0;
+  if (slot_state (word) == SLOT_RAM && slot_offset (word) == offset)
+    return try_name (namers, s, word);
+  return try_group (pool, table_slot (pool->table, group_base (owner)),
+                    offset, namers);
+}
+
+void
+pool_unlock_namers (const struct pool_namers *namers, uint64_t offset)
+{
+  unsigned i;
+
+  for (i = 0; i < namers->nr; i++)
+    slot_unlock (namers->names[i].slot,
+                 slot_word_moved (namers->names[i].word, offset));
 }
 
 /* Whole pages are checked here, the rest by the allocator. */

@@ -3,10 +3,10 @@
 /* The pool: holds objects.  One interface, two allocators behind it.
  *
  * An object is named by its offset in the arena, a multiple of 16, and
- * carries its owner: the number of the slot that names it (table.h).
- * The pool never looks into an object.  It may move one (compaction):
- * then it locks the owner, checks that the slot still names the object,
- * and makes it name the new place.
+ * carries its owner: the number of the slot that names it (table.h), or,
+ * for a group of pages, of one of its run.  The pool never looks into an
+ * object, but for the header of a group.  It may move one (compaction):
+ * then it locks the slots that name it, and makes them name the new place.
  */
 
 #ifndef POOL_H
@@ -131,11 +131,22 @@ pool_descriptor (const struct pool *pool, uint64_t offset)
   return &pool->descriptors[offset / ARENA_UNIT];
 }
 
-/* Lock the slot OWNER if it names the object at OFFSET.  Never waits, so
- * it may be called with the allocator's locks held.  On success *WORD is
- * what the slot says; slot_unlock it.
+/* The slots that name an object, locked. */
+struct pool_namers {
+  unsigned nr;
+  struct {
+    slot *slot;
+    uint64_t word;
+  } names[16];                  /* GROUP_PAGES_MAX */
+};
+
+/* Lock the slots that name the object at OFFSET, whose owner is OWNER, if
+ * they do and are free.  Never waits, so it may be called with the
+ * allocator's locks held.  pool_unlock_namers has the slots name the
+ * object at another place.
  */
-bool pool_try_owner (const struct pool *, uint32_t owner, uint64_t offset,
-                     slot **s, uint64_t *word);
+bool pool_try_namers (const struct pool *, uint32_t owner, uint64_t offset,
+                      struct pool_namers *);
+void pool_unlock_namers (const struct pool_namers *, uint64_t offset);
 
 #endif /* POOL_H */

@@ -6,17 +6,22 @@
  *     bit  0      lock      set: only the owner of the lock writes the word
  *     bit  1      waiters   somebody sleeps until the lock is free
  *     bits 2..4   state
- *     bits 5..9   not used yet: pending 1, age 4
+ *     bit  5      settled   in vain was it tried to group the page
+ *     bits 6..9   age       since the page was read or written (aging.h)
  *     bits 10..63 what the state needs:
  *
  *       EMPTY     nothing (an EMPTY word is 0): the page is a hole
  *       RAM       codec 10..15, size - 1 16..27, offset / 16 28..63:
  *                 the page's object in the arena
+ *       GROUP     codec 10..15, place 16..27, offset / 16 28..63: the
+ *                 page is in an object with others (group.h)
  *       SAME      pattern 32..63: the page repeats this 32-bit value
  *       DEAD      a number 32..62: the leaf was taken out of the
  *                 directory, look the page up again.  Bits 31 and 63
  *                 are set, so that the word is also two dead entries of
  *                 a directory's node (slots.h)
+ *
+ * Only RAM and GROUP have an age, and only RAM can be settled.
  *
  * A word changes from one unlocked value to another in one atomic step
  * (slot_exchange), or under its lock (slot_lock, slot_unlock).  A writer
@@ -46,10 +51,15 @@ enum slot_state {
   SLOT_RAM,
   SLOT_SAME,
   SLOT_DEAD,
+  SLOT_GROUP,
 };
 
 #define SLOT_LOCK    UINT64_C (1)
 #define SLOT_WAITERS UINT64_C (2)
+#define SLOT_SETTLED UINT64_C (32)
+
+#define SLOT_AGE_SHIFT 6
+#define SLOT_AGE_MAX 15
 
 #define SLOT_CODECS 64          /* how many codecs a word can name */
 
@@ -90,6 +100,48 @@ static inline uint64_t
 slot_offset (uint64_t word)
 {
   return (word >> 28) * SLOT_OFFSET_UNIT;
+}
+
+/* PLACE is below GROUP_PAGES_MAX. */
+static inline uint64_t
+slot_word_group (unsigned codec, unsigned place, uint64_t offset)
+{
+  return (uint64_t) SLOT_GROUP << 2 | (uint64_t) codec << 10
+    | (uint64_t) place << 16 | offset / SLOT_OFFSET_UNIT << 28;
+}
+
+static inline unsigned
+slot_place (uint64_t word)
+{
+  return word >> 16 & 4095;
+}
+
+static inline unsigned
+slot_age (uint64_t word)
+{
+  return word >> SLOT_AGE_SHIFT & SLOT_AGE_MAX;
+}
+
+/* The same, as old as that. */
+static inline uint64_t
+slot_word_aged (uint64_t word, unsigned age)
+{
+  return (word & ~((uint64_t) SLOT_AGE_MAX << SLOT_AGE_SHIFT))
+    | (uint64_t) age << SLOT_AGE_SHIFT;
+}
+
+/* The same, just used. */
+static inline uint64_t
+slot_word_touched (uint64_t word)
+{
+  return slot_word_aged (word, 0) & ~SLOT_SETTLED;
+}
+
+/* Whether there is an object that the word names. */
+static inline bool
+slot_has_object (uint64_t word)
+{
+  return slot_state (word) == SLOT_RAM || slot_state (word) == SLOT_GROUP;
 }
 
 /* The same object at another place. */
@@ -168,6 +220,15 @@ slot_trylock (slot *s, uint64_t word)
 {
   return atomic_compare_exchange_strong_explicit (s, &word, word | SLOT_LOCK,
                                                   memory_order_acquire,
+                                                  memory_order_relaxed);
+}
+
+/* Make the slot say NEW if it is free and says WORD. */
+static inline bool
+slot_try_change (slot *s, uint64_t word, uint64_t new)
+{
+  return atomic_compare_exchange_strong_explicit (s, &word, new,
+                                                  memory_order_acq_rel,
                                                   memory_order_relaxed);
 }
 

@@ -271,6 +271,7 @@ extent_of (uint64_t word)
   case SLOT_SAME:
     return slot_pattern (word) ? ZRAM_EXTENT_DATA : ZRAM_EXTENT_ZERO;
   case SLOT_RAM:
+  case SLOT_GROUP:
     break;
   }
   return ZRAM_EXTENT_DATA;
@@ -465,6 +466,7 @@ zram_store_stats (struct zram_store *store, struct zram_store_stats *stats)
     .failed_writes = stats_read (s, STATS_FAILED_WRITES),
     .invalid_io = stats_read (s, STATS_INVALID_IO),
     .notify_free = stats_read (s, STATS_NOTIFY_FREE),
+    .grouped_pages = stats_read (s, STATS_GROUPED),
     .dictionary_generation = atomic_load (&d->generation),
     .dictionary_trained_from = atomic_load (&d->trained_from),
     .dictionary_size_gain = atomic_load (&d->size_gain),

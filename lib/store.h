@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "aging.h"
 #include "dictionary.h"
 #include "memory.h"
 #include "recompress.h"
@@ -25,6 +26,7 @@ struct zram_store {
   struct stats stats;
   struct dictionary dictionary;
   struct recompress recompress;
+  struct aging aging;
   struct zram_store *prev, *next;       /* memory->stores */
 };
 
@@ -36,7 +38,10 @@ struct zram_store {
 int page_read (struct zram_store *, uint64_t page, void *buf,
                size_t from, size_t count);
 
-/* The same, the other way.  BUF may be NULL: write zeroes. */
+/* A whole page, which stays as idle as it is. */
+int page_peek (struct zram_store *, uint64_t page, void *data);
+
+/* The same as page_read, the other way.  BUF may be NULL: write zeroes. */
 int page_write (struct zram_store *, uint64_t page, const void *buf,
                 size_t from, size_t count);
 
@@ -50,5 +55,22 @@ bool page_free (struct zram_store *, slot *s, bool *freed);
  * object would not shrink, or at the limit.
  */
 void page_recompress (struct zram_store *, slot *s, uint64_t word);
+
+/* The page of a slot that says WORD, into a buffer of a page; false if it
+ * is locked or says something else by now.
+ */
+bool page_decode (struct zram_store *, slot *, uint64_t word, void *data);
+
+/* Take a page out of its group, if its slot still says WORD, and give it
+ * an object of its own; DATA is the page.  It is read again before it was
+ * idle, and the next time shall cost less; or it is the last one.
+ */
+void page_leave_group (struct zram_store *, slot *s, uint64_t word,
+                       const void *data);
+
+/* A slot that said OLD says NEW now: count it, and free what is not named
+ * any more.
+ */
+void page_replaced (struct zram_store *, uint64_t old, uint64_t new);
 
 #endif /* STORE_H */

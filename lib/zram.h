@@ -108,6 +108,16 @@ enum zram_allocator {
 const char *zram_allocator_name (enum zram_allocator allocator);
 bool zram_allocator_find (const char *name, enum zram_allocator *allocator);
 
+/* What is done with idle pages: those that nobody has read or written for
+ * so long are compressed again, neighbours together, in groups.
+ */
+struct zram_recompress {
+  struct zram_codec codec;      /* not ZRAM_ALGORITHM_NONE */
+  unsigned age;                 /* seconds; a page is idle after these */
+  unsigned group;               /* pages in a group: 2, 4, 8 or 16; or 0:
+                                   do nothing */
+};
+
 struct zram_memory_config {
   /* The most resident memory in bytes that all stores on this memory
    * may take together: objects, slot tables, compression contexts and
@@ -136,6 +146,13 @@ struct zram_memory_config {
    * requests fault memory in as they need it.
    */
   uint64_t reserve;
+
+  struct zram_recompress recompress;    /* zsmalloc only */
+
+  /* How much of one processor the worker may take, in percent (1 to 100).
+   * 0: 25.
+   */
+  unsigned background_cpu;
 };
 
 /* Create what stores share.  Starts no thread, so it can be called
@@ -166,11 +183,14 @@ void zram_memory_stop (struct zram_memory *);
 
 /* Do all background work that can be done at once: train a dictionary
  * and recompress with it, compact, and return what is free to the
- * system.  For tests, benchmarks and quiet moments;
- * I/O may go on meanwhile.  Do not call it while the background thread
- * runs.
+ * system.  For tests, benchmarks and quiet moments; I/O may go on
+ * meanwhile.  Do not call it while the background threads run.  True if
+ * there was an end to it.
  */
-void zram_memory_settle (struct zram_memory *);
+bool zram_memory_settle (struct zram_memory *);
+
+/* Take all pages of a store for idle, whatever their age. */
+void zram_mark_idle (struct zram_store *);
 
 /* Free everything.  All stores must have been closed.  NULL is fine. */
 void zram_memory_destroy (struct zram_memory *);
@@ -248,6 +268,7 @@ struct zram_store_stats {
   uint64_t failed_writes;       /* requests; zero and trim count as one */
   uint64_t invalid_io;          /* requests outside the store */
   uint64_t notify_free;         /* pages freed by trim */
+  uint64_t grouped_pages;       /* pages that are stored with others */
 
   /* The dictionary in use; all 0 if there is none. */
   unsigned dictionary_generation;       /* how many there have been */

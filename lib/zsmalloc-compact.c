@@ -5,9 +5,9 @@
  *
  * It stops nobody.  A zspage that is to be emptied is first taken off its
  * list, so that nothing is put into it; then its objects are moved one
- * at a time, each under the class's lock and its own slot's, for the
- * time of one copy.  The slot is only tried, never waited for: a slot
- * that is locked belongs to a request (which may be the one that waits
+ * at a time, each under the class's lock and those of the slots that name
+ * it, for the time of one copy.  A slot is only tried, never waited for:
+ * one that is locked belongs to a request (which may be the one that waits
  * for us to free memory), and one that does not name the object belongs
  * to a write that has allocated it and not published it yet.  Such
  * objects are stepped over, and their zspage goes back to its list when
@@ -85,13 +85,13 @@ move_object (struct pool *pool, const struct zspage *z, unsigned index,
              struct zspage *spare)
 {
   uint32_t owner = *zs_owner (z, index);
-  uint64_t from = zs_offset (z, index), to, word;
+  uint64_t from = zs_offset (z, index), to;
   struct zspage target = zs_fullest (pool, z->class);
-  slot *s;
+  struct pool_namers namers;
 
   if (target.first == 0)
     target = *spare;
-  if (target.first == 0 || !pool_try_owner (pool, owner, from, &s, &word))
+  if (target.first == 0 || !pool_try_namers (pool, owner, from, &namers))
     return;
   if (target.first == spare->first) {
     zs_join (pool, spare);
@@ -99,8 +99,8 @@ move_object (struct pool *pool, const struct zspage *z, unsigned index,
     spare->first = 0;
   }
   to = zs_take (pool, &target, owner);
-  memcpy (pool_object (pool, to), pool_object (pool, from), slot_size (word));
-  slot_unlock (s, slot_word_moved (word, to));
+  memcpy (pool_object (pool, to), pool_object (pool, from), z->class->size);
+  pool_unlock_namers (&namers, to);
   zs_put (pool, z, index);
 }
 
@@ -155,7 +155,9 @@ is_poor (const struct zs_class *class, unsigned units, unsigned best)
 /* A full zspage of a poor length, if there are enough of them, together
  * with what stands in zspages that are not full, to fill one of the best
  * length; its first is 0 if not.  (What is left over then goes to a
- * short one again, and would go back and forth if it counted as enough.)
+ * short one again, and would go back and forth if it counted as enough.
+ * So would the first of them at the limit, where there is memory for one
+ * long zspage and no more, if each wanted a new one.)
  */
 static struct zspage
 poorest (const struct pool *pool, const struct zs_class *class,
@@ -163,6 +165,7 @@ poorest (const struct pool *pool, const struct zs_class *class,
 {
   unsigned best = zs_best_units (class->size, class->objects);
   uint64_t objects = class->objects, full;
+  struct zspage z;
   uint32_t found = 0;
   unsigned units;
 
@@ -175,8 +178,9 @@ poorest (const struct pool *pool, const struct zs_class *class,
   }
   if (found == 0 || objects < class->capacities[best])
     return (struct zspage) { .first = 0 };
-  *extra = best;
-  return zs_find (pool, (uint64_t) found * ARENA_UNIT);
+  z = zs_find (pool, (uint64_t) found * ARENA_UNIT);
+  *extra = homeless (&z) ? best : 0;
+  return z;
 }
 
 /* The zspage that is best emptied.  *EXTRA is the length of the zspage

@@ -29,12 +29,11 @@ static const struct zram_codec codecs[] = {
 static struct model model;
 
 static void
-run_model (enum zram_allocator allocator, const struct zram_codec *codec,
-           enum limit_kind limit, uint64_t reserve, uint64_t seed)
+run_model (const struct zram_memory_config *base,
+           const struct zram_codec *codec, enum limit_kind limit,
+           uint64_t seed)
 {
-  struct zram_memory_config config = {
-    .allocator = allocator, .contexts = 1, .reserve = reserve,
-  };
+  struct zram_memory_config config = *base;
   struct rng rng = { seed };
   struct zram_memory *memory;
   struct zram_store *store;
@@ -54,14 +53,16 @@ run_model (enum zram_allocator allocator, const struct zram_codec *codec,
       memory->limit.max = rng_below (&rng, 2) ? 0
         : limit_resident (&memory->limit) + rng_below (&rng, 60000);
     /* The validator wants no thread to be at work. */
-    if (reserve)
+    if (config.reserve)
       ck_assert_int_eq (zram_memory_start (memory), 0);
     model_step (&model, &rng, true);
     zram_memory_stop (memory);
     if (limit == LIMIT_STRIKES)
       memory->limit.max = 0;
-    if (rng_below (&rng, 50) == 0)
-      zram_memory_settle (memory);
+    if (config.recompress.group && rng_below (&rng, 10) == 0)
+      zram_mark_idle (store);
+    if (rng_below (&rng, config.recompress.group ? 15 : 50) == 0)
+      ck_assert (zram_memory_settle (memory));
     model_check_memory (memory);
   }
   model_verify (&model);
@@ -80,36 +81,59 @@ run_model (enum zram_allocator allocator, const struct zram_codec *codec,
 }
 
 static void
-run_all (enum zram_allocator allocator, uint64_t reserve)
+run_all (const struct zram_memory_config *config)
 {
   unsigned codec, limit;
 
   for (codec = 0; codec < NR_CODECS; codec++)
     for (limit = LIMIT_NONE; limit <= LIMIT_STRIKES; limit++)
-      run_model (allocator, &codecs[codec], limit, reserve,
-                 1 + codec * 100 + limit * 10 + allocator);
+      run_model (config, &codecs[codec], limit,
+                 1 + codec * 100 + limit * 10 + config->allocator);
 }
 
 START_TEST (test_zsmalloc)
 {
-  run_all (ZRAM_ALLOCATOR_ZSMALLOC, 0);
+  struct zram_memory_config config = { .contexts = 1 };
+
+  run_all (&config);
 }
 END_TEST
 
 START_TEST (test_zbud)
 {
-  run_all (ZRAM_ALLOCATOR_ZBUD, 0);
+  struct zram_memory_config config = {
+    .contexts = 1, .allocator = ZRAM_ALLOCATOR_ZBUD,
+  };
+
+  run_all (&config);
 }
 END_TEST
 
 /* Less than a request may need, so that it has to wait for more. */
 START_TEST (test_reserve)
 {
-  unsigned allocator;
+  struct zram_memory_config config = { .contexts = 1, .reserve = 256 << 10 };
 
-  for (allocator = 0; allocator < ZRAM_NR_ALLOCATORS; allocator++)
-    run_all (allocator, 256 * 1024);
+  run_all (&config);
+  config.allocator = ZRAM_ALLOCATOR_ZBUD;
+  run_all (&config);
 }
 END_TEST
 
-UNIT_MAIN ("model", test_zsmalloc, test_zbud, test_reserve)
+START_TEST (test_groups)
+{
+  struct zram_memory_config config = {
+    .contexts = 1,
+    .recompress = {
+      .codec = { ZRAM_ALGORITHM_ZSTD, 3 }, .age = 3600, .group = 16,
+    },
+  };
+
+  run_all (&config);
+  config.recompress.group = 4;
+  config.recompress.codec = (struct zram_codec) { ZRAM_ALGORITHM_LZ4HC, 9 };
+  run_all (&config);
+}
+END_TEST
+
+UNIT_MAIN ("model", test_zsmalloc, test_zbud, test_reserve, test_groups)

@@ -133,6 +133,10 @@ run (const struct zram_memory_config *config, const struct zram_codec *codec,
     zram_memory_stats (memory, &m);
     if (m.mem_limit)
       ck_assert_uint_le (m.resident, m.mem_limit);
+    if (config->recompress.group) {
+      zram_mark_idle (store);
+      zram_mark_idle (shared);
+    }
     sched_yield ();
   }
   for (i = 0; i < NR_THREADS; i++)
@@ -203,6 +207,21 @@ START_TEST (test_reserve_limit)
 }
 END_TEST
 
+START_TEST (test_groups)
+{
+  struct zram_memory_config config = {
+    .contexts = 2, .background_cpu = 100,
+    .recompress = {
+      .codec = { ZRAM_ALGORITHM_ZSTD, 3 }, .age = 1, .group = 16,
+    },
+  };
+  struct zram_codec codec = { ZRAM_ALGORITHM_LZ4, 1 };
+
+  run (&config, &codec, 0);
+  run (&config, &codec, 1200000);
+}
+END_TEST
+
 UNIT_MAIN ("threads", test_zsmalloc_zstd, test_zsmalloc_lz4_limit,
            test_zbud_lz4, test_zbud_zstd_limit,
-           test_reserve, test_reserve_limit)
+           test_reserve, test_reserve_limit, test_groups)

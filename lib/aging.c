@@ -1,0 +1,147 @@
+/* nbdkit-zram-plugin: SPDX-License-Identifier: BSD-3-Clause */
+
+/* The age of a page stands in its slot, and counts the walks since the
+ * page was last used.  There are no lists: a request that uses a page sets
+ * the age to 0 in a word that it writes anyway, and takes no lock for it.
+ *
+ * A walk goes over all slots, leaf by leaf.  It adds one to ages below
+ * AGING_IDLE, and has runs of idle pages regrouped.  What is idle already
+ * is not written again, so of a store that nobody uses only the slots are
+ * read: 2 MiB for a GiB of pages.  When a walk has met nothing that is
+ * still growing older there are no more walks until a request comes.
+ *
+ * While writers are busy, pages grow older but are not regrouped.  Whether
+ * a run is worth regrouping can be seen from its slots alone, so the next
+ * walk comes back to it.
+ *
+ * Locks: none; slots are only tried.  All of this is the background
+ * thread's.
+ */
+
+#include <config.h>
+
+#include "aging.h"
+#include "clock.h"
+#include "regroup.h"
+#include "store.h"
+
+static void
+start_walk (struct zram_store *store, bool adding, uint64_t now)
+{
+  struct aging *a = &store->aging;
+
+  a->walking = true;
+  a->adding = adding;
+  a->young = a->wanted = false;
+  a->page = 0;
+  atomic_store (&a->touched, false);
+  if (adding)
+    a->next = now + store->memory->regroup.age_ns / (AGING_IDLE - 1);
+}
+
+/* Whether there is a walk to go on with. */
+static bool
+is_due (struct zram_store *store)
+{
+  struct aging *a = &store->aging;
+  uint64_t now = clock_ns ();
+
+  if (a->walking)
+    return true;
+  if (a->wanted)
+    start_walk (store, false, now);
+  else if (now >= a->next)
+    start_walk (store, true, now);
+  return a->walking;
+}
+
+static void
+age_slot (struct aging *a, slot *s)
+{
+  uint64_t word = slot_peek (s);
+
+  if (!slot_has_object (word) || aging_is_idle (word))
+    return;
+  a->young = true;
+  if (a->adding)
+    slot_try_change (s, word, slot_word_aged (word, slot_age (word) + 1));
+}
+
+/* False if there was no time left. */
+static bool
+walk_leaf (struct zram_store *store, slot *s, uint64_t span, bool busy,
+           uint64_t end)
+{
+  struct aging *a = &store->aging;
+  uint64_t i, k;
+
+  for (i = 0; i < span; i += GROUP_PAGES_MAX) {
+    for (k = i; k < i + GROUP_PAGES_MAX && k < span; k++)
+      age_slot (a, &s[k]);
+    if (busy)
+      continue;
+    if (regroup_run (store, &s[i], span - i) && clock_ns () >= end) {
+      a->page += i + GROUP_PAGES_MAX;
+      return false;
+    }
+  }
+  a->page += span;
+  return clock_ns () < end;
+}
+
+/* The epoch is entered for one leaf at a time. */
+static bool
+walk_on (struct zram_store *store, bool busy, uint64_t end)
+{
+  epoch_token *token = epoch_enter (&store->memory->table.epoch);
+  uint64_t span;
+  slot *s = slots_step (&store->slots, store->aging.page, &span);
+  bool more = true;
+
+  if (s)
+    more = walk_leaf (store, s, span, busy, end);
+  else
+    store->aging.page += span;
+  epoch_leave (token);
+  return more;
+}
+
+bool
+aging_walk (struct zram_store *store, uint64_t end, bool busy, bool *later)
+{
+  struct aging *a = &store->aging;
+
+  if (store->memory->regroup.pages == 0)
+    return false;
+  if (is_due (store)) {
+    while (a->page < store->slots.nr_pages && walk_on (store, busy, end))
+      ;
+    a->walking = a->page < store->slots.nr_pages;
+    if (!a->walking)
+      regroup_end (store->memory);
+    a->young |= busy;
+  }
+  *later |= a->young || atomic_load (&a->touched);
+  return a->walking;
+}
+
+void
+aging_mark_idle (struct zram_store *store)
+{
+  uint64_t page, span, i;
+
+  for (page = 0; page < store->slots.nr_pages; page += span) {
+    epoch_token *token = epoch_enter (&store->memory->table.epoch);
+    slot *s = slots_step (&store->slots, page, &span);
+
+    for (i = 0; s && i < span; i++) {
+      uint64_t word = slot_peek (&s[i]);
+
+      if (slot_has_object (word))
+        slot_try_change (&s[i], word, slot_word_aged (word, AGING_IDLE));
+    }
+    epoch_leave (token);
+  }
+  store->aging.walking = false;
+  store->aging.wanted = true;
+}

@@ -1,0 +1,58 @@
+/* nbdkit-zram-plugin: SPDX-License-Identifier: BSD-3-Clause */
+
+/* How long ago pages were used, and what is done with those that are
+ * idle.
+ */
+
+#ifndef AGING_H
+#define AGING_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "slot.h"
+
+struct zram_store;
+
+/* Each walk makes pages one older, up to this age, at which they are
+ * idle.  There are so many walks, less one, in the time after which a page
+ * is to be idle; what it was used in the middle of does not count.
+ */
+#define AGING_IDLE 5
+
+struct aging {
+  _Atomic bool touched;         /* a page was used since a walk began */
+  bool walking, adding;         /* a walk goes on; it makes pages older */
+  bool young;                   /* it has met pages that are not idle yet */
+  bool wanted;                  /* walk at once, and add nothing */
+  uint64_t page;                /* where it goes on */
+  uint64_t next;                /* ns: when the next one begins */
+};
+
+static inline bool
+aging_is_idle (uint64_t word)
+{
+  return slot_age (word) >= AGING_IDLE;
+}
+
+/* A page is young that says WORD.  Called on the way of each request, and
+ * before it leaves the epoch.
+ */
+static inline void
+aging_note (struct aging *aging, uint64_t word)
+{
+  if (slot_has_object (word) && !aging_is_idle (word)
+      && !atomic_load_explicit (&aging->touched, memory_order_relaxed))
+    atomic_store_explicit (&aging->touched, true, memory_order_relaxed);
+}
+
+/* Walk on until END (ns), and regroup what is idle unless BUSY.  True if
+ * there is more to do at once.  *LATER becomes true if there will be.
+ */
+bool aging_walk (struct zram_store *, uint64_t end, bool busy, bool *later);
+
+/* Make all pages idle. */
+void aging_mark_idle (struct zram_store *);
+
+#endif /* AGING_H */

@@ -1,0 +1,39 @@
+/* nbdkit-zram-plugin: SPDX-License-Identifier: BSD-3-Clause */
+
+/* Compresses idle pages again, neighbours together (group.h). */
+
+#ifndef REGROUP_H
+#define REGROUP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "codec.h"
+#include "group.h"
+#include "slot.h"
+
+struct regroup_work;
+struct zram_memory;
+struct zram_store;
+
+/* What a memory has of it. */
+struct regroup {
+  unsigned pages;               /* that a group has, a power of two; 0: off */
+  uint64_t age_ns;              /* after which a page is idle */
+  struct zram_codec codec;
+  int index;                    /* of the codec, or -1: not in use yet */
+  struct regroup_work *work;    /* while there is any */
+};
+
+void regroup_init (struct regroup *, const struct zram_recompress *);
+
+/* Regroup what is idle in a run of GROUP_PAGES_MAX slots (or NR, if these
+ * are fewer).  The caller is inside the epoch.  True if this took time.
+ */
+bool regroup_run (struct zram_store *, slot *base, uint64_t nr);
+
+/* Free what it took to do it; how much of that is charged to the limit. */
+void regroup_end (struct zram_memory *);
+uint64_t regroup_charged (const struct regroup *);
+
+#endif /* REGROUP_H */
