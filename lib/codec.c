@@ -44,6 +44,7 @@
 
 #include "codec.h"
 #include "lend.h"
+#include "lz4-page.h"
 #include "slot.h"
 #include "stripe.h"
 
@@ -70,7 +71,7 @@ struct context {
   struct codec_context public;
   uint64_t serial;              /* the entry that zstd is set to */
   ZSTD_CCtx *zstd;
-  void *lz4;                    /* working memory of lz4... */
+  struct lz4_page *lz4;         /* working memory of lz4... */
   void *lz4hc;                  /* ...and lz4hc, where they are used */
   _Atomic uint64_t size;        /* of all that, in bytes */
   _Atomic uint64_t compressed;  /* pages; only the holder changes it */
@@ -188,7 +189,7 @@ prepare (struct context *context, const struct entry *entry)
     return true;
   case ZRAM_ALGORITHM_LZ4:
     if (context->lz4 == NULL)
-      context->lz4 = malloc (LZ4_sizeofState ());
+      context->lz4 = malloc (sizeof *context->lz4);
     return context->lz4 != NULL;
   case ZRAM_ALGORITHM_LZ4HC:
     if (context->lz4hc == NULL)
@@ -215,7 +216,7 @@ context_size (const struct context *context)
 {
   return sizeof *context
     + ZSTD_sizeof_CCtx (context->zstd)
-    + (context->lz4 ? LZ4_sizeofState () : 0)
+    + (context->lz4 ? sizeof *context->lz4 : 0)
     + (context->lz4hc ? LZ4_sizeofStateHC () : 0);
 }
 
@@ -563,9 +564,8 @@ codecs_compress (struct codecs *codecs, struct codec_context *public,
   case ZRAM_ALGORITHM_NONE:
     return 0;
   case ZRAM_ALGORITHM_LZ4:
-    r = LZ4_compress_fast_extState (context->lz4, page, dst, ZRAM_PAGE_SIZE,
-                                    max, entry->codec.level);
-    break;
+    return lz4_page_compress (context->lz4, page, ZRAM_PAGE_SIZE, dst, max,
+                              entry->codec.level);
   case ZRAM_ALGORITHM_LZ4HC:
     r = LZ4_compress_HC_extStateHC (context->lz4hc, page, dst,
                                     ZRAM_PAGE_SIZE, max, entry->codec.level);
