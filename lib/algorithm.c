@@ -11,7 +11,7 @@
 
 #include "zram.h"
 
-/* lz4 takes any acceleration, and treats what is beyond this like it. */
+/* Any acceleration is possible; this is where liblz4's ends. */
 #define LZ4_LEVEL_MAX 65537
 
 static const char *const algorithm_names[ZRAM_NR_ALGORITHMS] = {

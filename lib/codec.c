@@ -44,6 +44,7 @@
 
 #include "codec.h"
 #include "lend.h"
+#include "lz4-page.h"
 #include "slot.h"
 #include "stripe.h"
 
@@ -71,7 +72,7 @@ struct context {
   struct codec_context public;
   uint64_t serial;              /* the entry that zstd is set to */
   ZSTD_CCtx *zstd;
-  void *lz4;                    /* working memory of lz4... */
+  struct lz4_page *lz4;         /* working memory of lz4... */
   void *lz4hc;                  /* ...and lz4hc, where they are used */
   _Atomic uint64_t size;        /* of all that, in bytes */
   _Atomic uint64_t compressed;  /* pages; only the holder changes it */
@@ -194,7 +195,7 @@ prepare (struct context *context, const struct entry *entry)
     return true;
   case ZRAM_ALGORITHM_LZ4:
     if (context->lz4 == NULL)
-      context->lz4 = malloc (LZ4_sizeofState ());
+      context->lz4 = malloc (sizeof *context->lz4);
     return context->lz4 != NULL;
   case ZRAM_ALGORITHM_LZ4HC:
     if (context->lz4hc == NULL)
@@ -227,7 +228,7 @@ context_size (const struct context *context)
 {
   return sizeof *context
     + ZSTD_sizeof_CCtx (context->zstd)
-    + (context->lz4 ? LZ4_sizeofState () : 0)
+    + (context->lz4 ? sizeof *context->lz4 : 0)
     + (context->lz4hc ? LZ4_sizeofStateHC () : 0);
 }
 
@@ -601,9 +602,8 @@ codecs_compress (struct codecs *codecs, struct codec_context *public,
   case ZRAM_ALGORITHM_NONE:
     return 0;
   case ZRAM_ALGORITHM_LZ4:
-    r = LZ4_compress_fast_extState (context->lz4, page, dst, ZRAM_PAGE_SIZE,
-                                    max, entry->codec.level);
-    break;
+    return lz4_page_compress (context->lz4, page, ZRAM_PAGE_SIZE, dst, max,
+                              entry->codec.level);
   case ZRAM_ALGORITHM_LZ4HC:
     r = LZ4_compress_HC_extStateHC (context->lz4hc, page, dst,
                                     ZRAM_PAGE_SIZE, max, entry->codec.level);
@@ -678,7 +678,7 @@ state_size (enum zram_algorithm algorithm)
 {
   switch (algorithm) {
   case ZRAM_ALGORITHM_LZ4:
-    return LZ4_sizeofState ();
+    return sizeof (struct lz4_page);
   case ZRAM_ALGORITHM_LZ4HC:
     return LZ4_sizeofStateHC ();
   case ZRAM_ALGORITHM_ZSTD:
@@ -749,9 +749,8 @@ codecs_compress_group (struct codec_grouper *g, const void *src,
   case ZRAM_ALGORITHM_NONE:
     break;
   case ZRAM_ALGORITHM_LZ4:
-    r = LZ4_compress_fast_extState (g->state, src, dst, count, max,
-                                    g->codec.level);
-    break;
+    return lz4_page_compress (g->state, src, count, dst, max,
+                              g->codec.level);
   case ZRAM_ALGORITHM_LZ4HC:
     r = LZ4_compress_HC_extStateHC (g->state, src, dst, count, max,
                                     g->codec.level);

@@ -20,7 +20,7 @@ struct check {
 
 /* What a walk over a class's zspages counts. */
 struct sums {
-  uint64_t objects, capacity;
+  uint64_t objects, capacity, units;
   uint64_t grouped[ZS_NR_GROUPS];
 };
 
@@ -103,6 +103,7 @@ check_zspage (struct check *check, const struct zspage *z, struct sums *sums)
            h->group, zs_natural_group (z));
   sums->objects += live;
   sums->capacity += capacity;
+  sums->units += z->units;
   if (h->group < ZS_NR_GROUPS)
     sums->grouped[h->group]++;
 }
@@ -118,6 +119,9 @@ check_class (struct check *check, const struct zs_class *class,
     fault (check, 0, "class %" PRIu32 ": %" PRIu64 " of %" PRIu64
            " objects, counters say %" PRIu64 " of %" PRIu64, class->size,
            sums->objects, sums->capacity, class->objects, class->capacity);
+  if (class->units != sums->units)
+    fault (check, 0, "class %" PRIu32 ": %" PRIu64 " units, counter says %"
+           PRIu64, class->size, sums->units, class->units);
   for (group = 0; group < ZS_NR_GROUPS; group++) {
     uint32_t first = class->groups[group], prev = 0;
     uint64_t n = 0;

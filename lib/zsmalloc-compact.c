@@ -152,34 +152,91 @@ is_poor (const struct zs_class *class, unsigned units, unsigned best)
   return cost > least + least / POOR;
 }
 
-/* A full zspage of a poor length, if there are enough of them, together
- * with what stands in zspages that are not full, to fill one of the best
- * length; its first is 0 if not.  (What is left over then goes to a
- * short one again, and would go back and forth if it counted as enough.
- * So would the first of them at the limit, where there is memory for one
- * long zspage and no more, if each wanted a new one.)
+/* A zspage of a poor length; its first is 0 if there is none. */
+static struct zspage
+find_poor (const struct pool *pool, const struct zs_class *class,
+           unsigned best)
+{
+  struct zspage z = { .first = 0 };
+  unsigned group, units, i;
+  uint32_t first;
+
+  for (group = 0; group < ZS_NR_PARTIAL; group++) {
+    first = class->groups[group];
+    for (i = 0; first && i < LOOK; i++, first = z.header->next) {
+      z = zs_find (pool, (uint64_t) first * ARENA_UNIT);
+      if (is_poor (class, z.units, best))
+        return z;
+    }
+  }
+  for (units = ZS_UNITS_MAX; units; units--)
+    if (class->nr_full[units] && is_poor (class, units, best))
+      return zs_find (pool, (uint64_t) class->groups[ZS_FULL (units)]
+                            * ARENA_UNIT);
+  return (struct zspage) { .first = 0 };
+}
+
+/* The units that its objects need in zspages of the best length, and one
+ * for the rest.
+ */
+static uint64_t
+ideal_units (const struct zs_class *class, unsigned best)
+{
+  uint64_t full = class->objects / class->capacities[best];
+  uint64_t rest = class->objects % class->capacities[best];
+
+  return full * best + (rest ? units_for (class, rest) : 0);
+}
+
+/* Objects that may be moved: all but those in full zspages of a length
+ * that is not poor.
+ */
+static uint64_t
+movable (const struct zs_class *class, unsigned best)
+{
+  uint64_t objects = class->objects;
+  unsigned units;
+
+  for (units = ZS_UNITS_MAX; units; units--)
+    if (!is_poor (class, units, best))
+      objects -= (uint64_t) class->nr_full[units] * class->capacities[units];
+  return objects;
+}
+
+/* The length of the zspage that is needed for a poor one's objects, or 0:
+ * a new one of the best length, if there is enough to fill it.
+ */
+static unsigned
+units_for_poor (const struct zs_class *class, const struct zspage *z,
+                unsigned best)
+{
+  uint64_t rest = homeless (z);
+  uint64_t room = class->capacity - class->objects;
+
+  if (rest == 0)
+    return 0;
+  return movable (class, best) >= room + class->capacities[best]
+    ? best : units_for (class, rest);
+}
+
+/* A zspage of a poor length, if all of them together would take less in
+ * long ones.  (Otherwise what is left over would go back to short ones,
+ * and they would be joined again.)
  */
 static struct zspage
 poorest (const struct pool *pool, const struct zs_class *class,
          unsigned *extra)
 {
   unsigned best = zs_best_units (class->size, class->objects);
-  uint64_t objects = class->objects, full;
-  struct zspage z;
-  uint32_t found = 0;
-  unsigned units;
+  struct zspage z = { .first = 0 };
 
-  for (units = ZS_UNITS_MAX; units; units--) {
-    full = (uint64_t) class->nr_full[units] * class->capacities[units];
-    if (full && is_poor (class, units, best))
-      found = class->groups[ZS_FULL (units)];
-    else
-      objects -= full;
-  }
-  if (found == 0 || objects < class->capacities[best])
-    return (struct zspage) { .first = 0 };
-  z = zs_find (pool, (uint64_t) found * ARENA_UNIT);
-  *extra = homeless (&z) ? best : 0;
+  if (ideal_units (class, best) < class->units)
+    z = find_poor (pool, class, best);
+  if (z.first == 0)
+    return z;
+  *extra = units_for_poor (class, &z, best);
+  if (*extra >= z.units && *extra != best)
+    z.first = 0;
   return z;
 }
 
@@ -188,10 +245,11 @@ poorest (const struct pool *pool, const struct zs_class *class,
  * first is 0 if there is nothing to gain.
  *
  * The order matters: only when short zspages have been joined is what is
- * left over put into one that just holds it.
+ * left over put into one that just holds it, and not while some of them
+ * are stuck.  So each step takes units, or a poor zspage, away.
  */
 static struct zspage
-choose (struct pool *pool, struct zs_class *class, bool shrink,
+choose (struct pool *pool, struct zs_class *class, bool shrink, bool stuck,
         unsigned *extra)
 {
   struct zspage z = emptiest (pool, class), poor;
@@ -203,7 +261,7 @@ choose (struct pool *pool, struct zs_class *class, bool shrink,
   if (!shrink)
     return (struct zspage) { .first = 0 };
   poor = poorest (pool, class, extra);
-  if (poor.first || z.first == 0)
+  if (poor.first || z.first == 0 || stuck)
     return poor;
   *extra = units_for (class, rest);
   if (*extra >= z.units)
@@ -237,7 +295,7 @@ compact_one (struct pass *pass, struct zs_class *class, bool *freed)
   unsigned extra;
 
   pthread_mutex_lock (&class->lock);
-  z = choose (pass->pool, class, pass->shrink, &extra);
+  z = choose (pass->pool, class, pass->shrink, pass->nr_stuck, &extra);
   if (z.first)
     zs_set_group (pass->pool, &z, ZS_ISOLATED);
   pthread_mutex_unlock (&class->lock);

@@ -19,8 +19,8 @@
  * Invariants (zs_check): in each zspage, inuse + the length of the free
  * list = fresh <= capacity; a zspage with nothing in use does not exist
  * (while no allocation is going on); a zspage is on the list of its
- * fullness; per class, `objects' and `capacity' are the sums over its
- * zspages.  All of it can be computed again from the descriptors and the
+ * fullness; per class, `objects', `capacity' and `units' are the sums over
+ * its zspages.  All of it can be computed again from the descriptors and the
  * slots.
  *
  * Locks: one per class.  Units are taken from the arena and given back
@@ -181,6 +181,7 @@ void
 zs_join (struct pool *pool, const struct zspage *z)
 {
   z->class->capacity += z->class->capacities[z->units];
+  z->class->units += z->units;
   z->class->opened++;
   zs_set_group (pool, z, zs_natural_group (z));
 }
@@ -190,6 +191,7 @@ zs_leave (struct pool *pool, const struct zspage *z)
 {
   list_remove (pool, z);
   z->class->capacity -= z->class->capacities[z->units];
+  z->class->units -= z->units;
 }
 
 /* ---- Objects come and go ------------------------------------------- */

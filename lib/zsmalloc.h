@@ -79,6 +79,7 @@ struct zs_class {
   uint32_t opened;              /* zspages made since compaction looked */
   uint64_t objects;             /* in use, in all zspages */
   uint64_t capacity;            /* of all zspages */
+  uint64_t units;               /* of all zspages */
   uint16_t capacities[ZS_UNITS_MAX + 1];        /* by units */
 };
 
