@@ -362,7 +362,10 @@ insert (struct codecs *codecs, struct entry *entry)
 static int
 add (struct codecs *codecs, const struct zram_codec *wanted, bool group)
 {
-  struct entry entry = { .codec = *wanted, .group = group };
+  struct entry entry = {
+    .codec = { .algorithm = wanted->algorithm, .level = wanted->level },
+    .group = group,
+  };
   int min, max, preset, index;
 
   zram_algorithm_levels (wanted->algorithm, &min, &max, &preset);
@@ -403,7 +406,7 @@ codecs_add_dictionary (struct codecs *codecs, unsigned base,
   entry.ddict = ZSTD_createDDict (dictionary, size);
   if (entry.cdict == NULL || entry.ddict == NULL) {
     entry_clear (&entry);
-    errno = ENOMEM;
+    errno = EINVAL;             /* the other cause is no memory */
     return -1;
   }
   pthread_mutex_lock (&codecs->lock);
@@ -500,6 +503,39 @@ codecs_objects (const struct codecs *codecs, unsigned codec)
     sum += atomic_load_explicit (&codecs->stripes[i].objects[codec],
                                  memory_order_relaxed);
   return sum > 0 ? sum : 0;
+}
+
+/* The newest one that is older than SERIAL; 0 if there is none. */
+static unsigned
+next_dictionary (const struct codecs *codecs, uint64_t serial)
+{
+  unsigned i, found = 0;
+
+  for (i = CODEC_FIRST; i < SLOT_CODECS; i++) {
+    const struct entry *entry = &codecs->table[i];
+
+    if (entry->cdict && entry->serial < serial
+        && (found == 0 || entry->serial > codecs->table[found].serial))
+      found = i;
+  }
+  return found;
+}
+
+unsigned
+codecs_dictionaries (struct codecs *codecs, unsigned *indexes, unsigned nr)
+{
+  uint64_t serial = UINT64_MAX;
+  unsigned n;
+
+  pthread_mutex_lock (&codecs->lock);
+  for (n = 0; n < nr; n++) {
+    indexes[n] = next_dictionary (codecs, serial);
+    if (indexes[n] == 0)
+      break;
+    serial = codecs->table[indexes[n]].serial;
+  }
+  pthread_mutex_unlock (&codecs->lock);
+  return n;
 }
 
 uint64_t

@@ -54,7 +54,7 @@ void codecs_destroy (struct codecs *);
 int codecs_add (struct codecs *, const struct zram_codec *);
 
 /* Add the codec BASE (zstd) with a dictionary, which is copied.  -1 and
- * errno as for codecs_add.  Contexts are prepared before it returns, so
+ * errno as for codecs_add; EINVAL if zstd does not take the dictionary.  Contexts are prepared before it returns, so
  * that nobody has to wait who uses it.
  */
 int codecs_add_dictionary (struct codecs *, unsigned base,
@@ -94,6 +94,12 @@ uint64_t codecs_size_with (unsigned nr_contexts, const struct zram_codec *);
  */
 void codecs_count (struct codecs *, unsigned codec, int n);
 uint64_t codecs_objects (const struct codecs *, unsigned codec);
+
+/* The codecs with dictionaries, the newest first, into INDEXES (which has
+ * room for NR).  Returns how many there are, at most NR.
+ */
+unsigned codecs_dictionaries (struct codecs *, unsigned *indexes,
+                              unsigned nr);
 
 /* How many pages have been compressed since the table was made. */
 uint64_t codecs_compressed (const struct codecs *);

@@ -425,8 +425,7 @@ dictionary_train (struct zram_store *store)
 void
 dictionary_close (struct zram_store *store)
 {
-  if (store->dictionary.wanted)
-    retire (store->memory, atomic_load (&store->codec));
+  retire (store->memory, atomic_load (&store->codec));
 }
 
 /* One retired codec.  True if it is still there. */

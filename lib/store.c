@@ -382,6 +382,30 @@ add_codec (struct zram_memory *memory, const struct zram_codec *codec)
   return index;
 }
 
+/* The dictionary that the user gives, if any, as a codec; BASE otherwise. */
+static int
+add_dictionary (struct zram_memory *memory, unsigned base,
+                const struct zram_codec *codec)
+{
+  int index;
+
+  if (codec->algorithm != ZRAM_ALGORITHM_ZSTD || codec->dictionary == NULL)
+    return base;
+  if (codec->dictionary_size == 0
+      || codec->dictionary_size > ZRAM_DICTIONARY_MAX) {
+    errno = EINVAL;
+    return -1;
+  }
+  index = codecs_add_dictionary (memory->codecs, base, codec->dictionary,
+                                 codec->dictionary_size);
+  if (index != -1 && !memory_charge_codecs (memory)) {
+    codecs_remove (memory->codecs, index);
+    errno = ENOSPC;
+    return -1;
+  }
+  return index;
+}
+
 /* Make what an open store needs, in a memory that has been charged for
  * the store itself.
  */
@@ -389,7 +413,8 @@ static int
 store_init (struct zram_store *store, struct zram_memory *memory,
             uint64_t size, const struct zram_codec *codec)
 {
-  int index = add_codec (memory, codec);
+  int base = add_codec (memory, codec);
+  int index = base == -1 ? -1 : add_dictionary (memory, base, codec);
 
   if (index == -1)
     return -1;
@@ -398,8 +423,10 @@ store_init (struct zram_store *store, struct zram_memory *memory,
   store->size = size;
   store->level = codec->level;
   store->codec = index;
-  if (codec->algorithm == ZRAM_ALGORITHM_ZSTD && !codec->no_dictionary)
-    dictionary_init (&store->dictionary, index);
+  if (index != base)
+    store->dictionary.generation = 1;
+  else if (codec->algorithm == ZRAM_ALGORITHM_ZSTD && !codec->no_dictionary)
+    dictionary_init (&store->dictionary, base);
   return slots_init (&store->slots, &memory->table,
                      (size - 1) / ZRAM_PAGE_SIZE + 1);
 }
@@ -449,6 +476,17 @@ zram_size (const struct zram_store *store)
   return store->size;
 }
 
+static void
+put_dictionary_objects (struct codecs *codecs, struct zram_store_stats *stats)
+{
+  unsigned indexes[ZRAM_DICTIONARIES_MAX];
+  unsigned n = codecs_dictionaries (codecs, indexes, ZRAM_DICTIONARIES_MAX);
+
+  stats->dictionaries = n;
+  while (n--)
+    stats->dictionary_objects[n] = codecs_objects (codecs, indexes[n]);
+}
+
 void
 zram_store_stats (struct zram_store *store, struct zram_store_stats *stats)
 {
@@ -472,4 +510,5 @@ zram_store_stats (struct zram_store *store, struct zram_store_stats *stats)
     .dictionary_size_gain = atomic_load (&d->size_gain),
     .dictionary_time_gain = atomic_load (&d->time_gain),
   };
+  put_dictionary_objects (store->memory->codecs, stats);
 }

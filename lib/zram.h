@@ -81,7 +81,17 @@ struct zram_codec {
    * it is better, and looks again when much has been written.
    */
   bool no_dictionary;
+
+  /* zstd: use this dictionary, of so many bytes, from the first page on,
+   * and train none.  Anything will do that zstd takes: what `zstd --train'
+   * makes, or text.  It is copied.  NULL: none.
+   */
+  const void *dictionary;
+  size_t dictionary_size;
 };
+
+/* More than this is of no use to pages. */
+#define ZRAM_DICTIONARY_MAX (1 << 20)
 
 /* The name that users give an algorithm: "none", "lz4", "lz4hc",
  * "zstd".  Never NULL for a value of the enumeration.
@@ -257,6 +267,8 @@ int zram_extents (struct zram_store *, uint64_t count, uint64_t offset,
  * unless a name says pages.  Reading them takes no lock that I/O takes;
  * each field is exact when no I/O is going on and close to it otherwise.
  */
+#define ZRAM_DICTIONARIES_MAX 10
+
 struct zram_store_stats {
   uint64_t disksize;
   uint64_t orig_data_size;      /* stored pages * 4096, same-filled too */
@@ -277,6 +289,12 @@ struct zram_store_stats {
                                            smaller for it, when adopted */
   unsigned dictionary_time_gain;        /* per mille that the codec is
                                            faster for it, when adopted */
+
+  /* How many dictionaries there are, of all stores, and how many objects
+   * each has, the newest first.
+   */
+  unsigned dictionaries;
+  uint64_t dictionary_objects[ZRAM_DICTIONARIES_MAX];
 };
 void zram_store_stats (struct zram_store *, struct zram_store_stats *);
 

@@ -15,8 +15,14 @@
   "mem-limit=<SIZE>          The most memory to take (default: no limit).\n" \
   "algorithm=lz4|lz4hc|zstd|none[,level=<N>]\n"                         \
   "                          How to compress (default: zstd,level=1).\n" \
-  "dictionary=auto|none      For zstd, train dictionaries of what is\n" \
-  "                          stored (default: auto).\n"                \
+  "dictionary=auto|none|<PATH>\n"                                       \
+  "                          For zstd, train dictionaries of what is\n" \
+  "                          stored (default: auto), or use this one.\n" \
+  "recompress=lz4|lz4hc|zstd|none[,level=<N>][,age=<SECONDS>][,group=<N>]\n" \
+  "                          Compress idle pages again, in groups of N\n" \
+  "                          (default: zstd,level=3,age=60,group=16).\n" \
+  "background-cpu=<PERCENT>  The most of one processor that work in the\n" \
+  "                          background takes (default: 25).\n"        \
   "allocator=zsmalloc|zbud   How to store what was compressed\n"        \
   "                          (default: zsmalloc).\n"                    \
   "swap=true|false           Let this machine swap to the disk without\n" \
@@ -26,19 +32,26 @@
   "control=<PATH>            Serve statistics over HTTP on this Unix\n" \
   "                          domain socket (default: do not)."
 
-/* Strings belong to nbdkit, except for control. */
+/* Strings that are const belong to nbdkit. */
 struct parameters {
   uint64_t size;                /* 0: not given, which is an error */
   uint64_t mem_limit;           /* 0: no limit */
   const char *mem_limit_text;   /* as the user wrote it, for messages */
   struct zram_codec codec;
-  bool dictionary_wanted;       /* dictionary=auto was given */
+  const char *dictionary_text;  /* NULL: not given */
+  char *dictionary;             /* what the file has, or NULL */
+  struct zram_recompress recompress;
+  const char *recompress_text;  /* NULL: not given */
+  unsigned background_cpu;      /* 0: not given */
   enum zram_allocator allocator;
   bool swap;                    /* swap=true */
   uint64_t reserve;             /* 0: not given */
   const char *reserve_text;     /* as the user wrote it, for messages */
   char *control;                /* absolute path, or NULL */
 };
+
+/* Seconds. */
+#define AGE_MAX (366 * 24 * 3600)
 
 /* For swap=true. */
 #define RESERVE_DEFAULT (UINT64_C (16) << 20)
@@ -51,6 +64,14 @@ struct parameters {
       .level = 1,                               \
     },                                          \
     .allocator = ZRAM_ALLOCATOR_ZSMALLOC,       \
+    .recompress = {                             \
+      .codec = {                                \
+        .algorithm = ZRAM_ALGORITHM_ZSTD,       \
+        .level = 3,                             \
+      },                                        \
+      .age = 60,                                \
+      .group = 16,                              \
+    },                                          \
   }
 
 /* Take one parameter.  Of a parameter that is given twice the last one

@@ -101,6 +101,10 @@ plugin_dump_plugin (void)
     printf ("zram_%s_default_level=%d\n", zram_algorithm_name (i), level);
   }
   printf ("zram_dictionary=auto,none\n");
+  printf ("zram_default_recompress=%s,level=%d,age=%u,group=%u\n",
+          zram_algorithm_name (preset.recompress.codec.algorithm),
+          preset.recompress.codec.level, preset.recompress.age,
+          preset.recompress.group);
   printf ("zram_allocators=");
   for (i = 0; i < ZRAM_NR_ALLOCATORS; i++)
     printf ("%s%s", i ? "," : "", zram_allocator_name (i));
@@ -148,8 +152,10 @@ plugin_get_ready (void)
   }
   disk.store = zram_open (disk.memory, parameters.size, &disk.codec);
   if (!disk.store) {
-    nbdkit_error ("cannot make a disk of %" PRIu64 " bytes: %m",
-                  parameters.size);
+    nbdkit_error ("cannot make a disk of %" PRIu64 " bytes%s%s: %m",
+                  parameters.size,
+                  parameters.dictionary ? " with dictionary=" : "",
+                  parameters.dictionary ? parameters.dictionary_text : "");
     return -1;
   }
 

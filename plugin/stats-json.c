@@ -35,15 +35,20 @@ put_name (FILE *fp, const char *name, const char *value)
 static void
 put_dictionary (FILE *fp, const struct zram_store_stats *s)
 {
+  unsigned i;
+
   fprintf (fp, ",\n  \"dictionary\": {"
            "\n    \"generation\": %u"
            ",\n    \"trained_from\": %u"
            ",\n    \"size_gain\": %u.%03u"
            ",\n    \"time_gain\": %u.%03u"
-           "\n  }",
+           ",\n    \"objects\": [",
            s->dictionary_generation, s->dictionary_trained_from,
            s->dictionary_size_gain / 1000, s->dictionary_size_gain % 1000,
            s->dictionary_time_gain / 1000, s->dictionary_time_gain % 1000);
+  for (i = 0; i < s->dictionaries; i++)
+    fprintf (fp, "%s%" PRIu64, i ? ", " : " ", s->dictionary_objects[i]);
+  fprintf (fp, " ]\n  }");
 }
 
 static void
@@ -113,6 +118,7 @@ stats_json (const struct stats_source *source, size_t *len)
   /* What zram has no name for. */
   put_number (fp, "resident", m.resident);
   put_number (fp, "slot_table_size", m.slot_table_size);
+  put_number (fp, "grouped_pages", s.grouped_pages);
   put_dictionary (fp, &s);
   put_number (fp, "reserve_size", m.reserve_size);
   put_number (fp, "reserve_low", m.reserve_low);

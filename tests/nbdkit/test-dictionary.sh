@@ -70,7 +70,7 @@ write lz4
 
 start_server disk 64M dictionary=auto
 holds disk '.dictionary == {generation: 0, trained_from: 0, size_gain: 0,
-                            time_gain: 0}'
+                            time_gain: 0, objects: []}'
 write disk
 wait_until 60 has_dictionary disk || fail "no dictionary"
 stats disk
@@ -96,6 +96,18 @@ compare disk
 
 write disk
 compare disk
+
+# A dictionary that is given is used from the first page on, and kept.
+# (Even one that is much larger than a page.)
+head -c 200000 "$tmp/words" > "$tmp/dictionary"
+start_server given 64M dictionary="$tmp/dictionary"
+write given
+holds given '.dictionary | .generation == 1 and .objects == [4096]'
+at_most "what a dictionary of all words leaves" \
+        "$(stat_of given compr_data_size)" \
+        "$(($(stat_of none compr_data_size) / 2))"
+compare given
+stop_server given
 
 for name in none lz4; do
   stat_is $name dictionary.generation 0

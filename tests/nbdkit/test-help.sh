@@ -8,7 +8,7 @@
 "$NBDKIT" zram --help > "$tmp/help"
 cat "$tmp/help"
 for word in size= mem-limit= algorithm= allocator= control= dictionary= \
-            swap= reserve= \
+            swap= reserve= recompress= background-cpu= \
             auto lz4 lz4hc zstd none zsmalloc zbud; do
   grep -qF -- "$word" "$tmp/help" || fail "--help does not name $word"
 done

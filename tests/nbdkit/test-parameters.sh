@@ -43,7 +43,7 @@ accepted ()
 }
 
 long=$(printf 'x%.0s' {1..108})
-touch "$tmp/file"
+echo "not empty" > "$tmp/file"
 
 refused frobnicate -- 1G frobnicate=1
 refused size --
@@ -68,12 +68,34 @@ refused algorithm 1x -- 1G algorithm=zstd,level=1x
 refused algorithm level= -- 1G algorithm=zstd,level=
 refused algorithm depth=1 -- 1G algorithm=zstd,depth=1
 
-refused dictionary yes -- 1G dictionary=yes
+: > "$tmp/empty"
+head -c 1048577 /dev/zero > "$tmp/large"
+printf '\067\244\060\354garbage' > "$tmp/garbage"
+refused dictionary "$tmp/none" -- 1G dictionary="$tmp/none"
+refused dictionary "$tmp/empty" -- 1G dictionary="$tmp/empty"
+refused dictionary "$tmp/large" 1048576 -- 1G dictionary="$tmp/large"
+refused dictionary "$tmp/garbage" -- 1G dictionary="$tmp/garbage"
+refused dictionary "$tmp" -- 1G dictionary="$tmp"
 refused dictionary -- 1G dictionary=
+refused dictionary="$tmp/file" lz4 -- 1G algorithm=lz4 dictionary="$tmp/file"
 refused dictionary AUTO -- 1G dictionary=AUTO
 refused dictionary=auto lz4 -- 1G algorithm=lz4 dictionary=auto
 refused dictionary=auto lz4hc -- 1G dictionary=auto algorithm=lz4hc,level=9
 refused dictionary=auto none -- 1G algorithm=none dictionary=auto
+
+refused recompress gzip -- 1G recompress=gzip
+refused recompress -- 1G recompress=
+refused recompress 99 -- 1G recompress=zstd,level=99
+refused recompress age 0 -- 1G recompress=zstd,age=0
+refused recompress age 1h -- 1G recompress=zstd,age=1h
+refused recompress group 32 -- 1G recompress=zstd,group=32
+refused recompress group 12 -- 1G recompress=zstd,group=12
+refused recompress group -- 1G recompress=zstd,group
+refused recompress '' -- 1G recompress=zstd,
+refused recompress zbud -- 1G recompress=zstd allocator=zbud
+refused background-cpu 0 -- 1G background-cpu=0
+refused background-cpu 101 -- 1G background-cpu=101
+refused background-cpu all -- 1G background-cpu=all
 
 refused allocator foo -- 1G allocator=foo
 refused allocator -- 1G allocator=
@@ -113,6 +135,12 @@ accepted 1G dictionary=none
 accepted 1G dictionary=none algorithm=lz4
 accepted 1G algorithm=lz4 dictionary=auto dictionary=none
 accepted 1G allocator=zbud mem-limit=1G
+accepted 1G recompress=none
+accepted 1G recompress=none allocator=zbud
+accepted 1G recompress=zstd
+accepted 1G recompress=lz4hc,group=2,level=12,age=1
+accepted 1G recompress=lz4,age=31622400 background-cpu=100
+accepted 1G dictionary="$tmp/file" background-cpu=1
 accepted 1G swap=false
 accepted 1G swap=true 2> "$tmp/privileges"
 accepted 1G swap=on reserve=1M mem-limit=16M 2> "$tmp/privileges"
