@@ -68,7 +68,7 @@ status_of ()
 # instance_of URI: for a Unix socket.
 instance_of ()
 {
-  nbd-client -l -unix "${1#*socket=}" | grep '^zram-'
+  nbd-client -l -unix "${1#*socket=}" | grep -o '^zram-[0-9a-f]*'
 }
 
 # connections_to PORT: how many are established, on this machine.
@@ -78,4 +78,19 @@ connections_to ()
 
   port=$(printf '%04X' "$1")
   awk -v port=":$port" '$4 == "01" && index ($2, port)' /proc/net/tcp | wc -l
+}
+
+# none_connected: wait until no NBD device has a connection.
+none_connected ()
+{
+  wait_until 10 no_connection || fail "a device is still attached"
+}
+
+no_connection ()
+{
+  local i
+
+  for i in /sys/block/nbd*/pid; do
+    [ ! -e "$i" ] || return 1
+  done
 }

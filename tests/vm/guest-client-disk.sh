@@ -13,7 +13,6 @@
 . "$(dirname "$0")/../client/client-functions.sh"
 require nbd-client mkfs.ext4 flock perl blkid
 
-[ -z "${VM_NBDKIT-}" ] || NBDKIT=$VM_NBDKIT
 load_nbd
 start_server disk 512M
 start_server other 64M
