@@ -1,5 +1,6 @@
 # nbdkit-zram-plugin: SPDX-License-Identifier: BSD-3-Clause
 # shellcheck shell=bash
+# shellcheck disable=SC2154,SC2119,SC2120   # set and called elsewhere
 
 # What the tests of nbd-zram share, beyond what those of the server have
 # (../nbdkit/functions.sh, which is read first): in this folder, and in
@@ -51,6 +52,11 @@ none_attached_but ()
     [ ! -e "$i" ] || got+=("$(basename "$i")")
   done
   eq "devices with a state file" "${got[*]-}" "$*"
+}
+
+none_attached ()
+{
+  none_attached_but
 }
 
 # status_of DEVICE FIELD VALUE [STATUS]: in nbd-zram status, which must end

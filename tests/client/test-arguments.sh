@@ -45,7 +45,7 @@ refused 2 '--priority=32768: ' swapon --priority 32768 $u
 refused 2 '--priority=-1: ' swapon --priority -1 $u
 refused 2 '--timeout=1m: ' swapon --timeout 1m $u
 refused 2 '--wait=0: ' attach --wait 0 $u
-refused 2 '--options=: ' mount -o '' $u "$tmp"
+refused 2 '-o=: ' mount -o '' $u "$tmp"
 
 refused 2 'SIZE=12q: ' local-swap 12q
 refused 2 'SIZE=0: ' local-swap 0

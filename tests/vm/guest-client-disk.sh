@@ -51,7 +51,7 @@ exec 7<&-
 nbd_zram detach /dev/nbd0
 nbd_zram detach /dev/nbd0
 nbd_zram detach "$one"
-none_attached_but
+none_attached
 [ ! -e /run/nbd-zram/nbd0 ] || fail "state of nbd0 is left"
 
 echo "== Two at once"
@@ -75,7 +75,7 @@ wait $second
 eq "devices" "$(sort "$tmp/at-one" "$tmp/at-two" | tr '\n' ' ')" \
    "/dev/nbd0 /dev/nbd0 "
 nbd_zram detach "$one"
-none_attached_but
+none_attached
 
 echo "== Held by the device mapper"
 if load dm-mod 2>/dev/null && command -v dmsetup >/dev/null; then
@@ -105,15 +105,15 @@ refused 1 'still mounted, nothing is lost' umount "$tmp/mnt"
 exec 7<&-
 nbd_zram umount "$tmp/mnt"
 nbd_zram umount "$tmp/mnt"
-none_attached_but
+none_attached
 echo "== What was written is still there, as long as the server is"
 nbd_zram mount "$one" "$tmp/mnt" > /dev/null
 eq "contents" "$(cat "$tmp/mnt/file")" something
 nbd_zram umount "$one"
 refused 3 'there is ext4 on it' mount --fs ext2 "$one" "$tmp/mnt"
-none_attached_but
+none_attached
 refused 3 'there is a file system on it, ext4' swapon "$one"
-none_attached_but
+none_attached
 
 echo "== TCP, four connections"
 "$NBDKIT" -f -P "$tmp/tcp.pid" -i 127.0.0.1 -p 10810 \
@@ -130,7 +130,7 @@ rm "$tmp/noise" "$tmp/back"
 eq "connections" "$(connections_to 10810)" 4
 status_of nbd0 connections 4
 nbd_zram detach nbd://127.0.0.1:10810/
-none_attached_but
+none_attached
 stop_server tcp
 
 echo "== Nothing is left of what fails"
@@ -139,7 +139,7 @@ refused 1 'nbd-client' attach nbd://127.0.0.1:10811/
 refused 1 'nbd-client' attach "nbd+unix:///nosuchexport?socket=${sock[disk]}"
 refused 3 'restarted, or is another one' \
         attach "nbd+unix:///zram-0000000000000000?socket=${sock[disk]}"
-none_attached_but
+none_attached
 # One that accepts and says nothing.
 perl -MIO::Socket::UNIX -e '
   $s = IO::Socket::UNIX->new (Local => $ARGV[0], Listen => 5) or die;
@@ -149,7 +149,7 @@ wait_until 10 test -S "$tmp/silent"
 refused 1 'no answer within 2 seconds' \
         attach --wait 2 "nbd+unix:///?socket=$tmp/silent"
 kill $silent
-none_attached_but
+none_attached
 
 echo "== The server is restarted: not attached again, and why"
 nbd_zram mount "$one" "$tmp/mnt" > /dev/null
@@ -166,11 +166,11 @@ refused 3 'restarted, or is another one' \
 # The file system is gone; what is left is to unmount it.
 umount -l "$tmp/mnt" || :
 wait_until 20 nbd_zram umount "$one" || fail "cannot be unmounted"
-none_attached_but
+none_attached
 eq "device" "$(nbd_zram attach "$one")" /dev/nbd0
 [ "$(instance_of "$one")" != "$instance" ] || fail "the instance is the same"
 nbd_zram detach "$one"
-none_attached_but
+none_attached
 
 stop_server disk
 stop_server other

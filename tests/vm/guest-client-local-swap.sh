@@ -3,11 +3,9 @@
 
 # mem: 256M
 # timeout: 300
-# kernel-may-complain
 
 # nbd-zram local-swap: one command from nothing to compressed swap, under
-# pressure, and back to nothing, with every byte as it was.  (The kernel
-# complains when swap is to end without room for what is on it.)
+# pressure, and back to nothing, with every byte as it was.
 
 . "$(dirname "$0")/guest-functions.sh"
 . "$(dirname "$0")/../client/client-functions.sh"
@@ -39,7 +37,7 @@ if nbd_zram local-swap 512M -- algorithm=nosuch 2> "$tmp/err"; then
   fail "algorithm=nosuch is accepted"
 fi
 grep -q 'algorithm=nosuch' "$tmp/err"
-none_attached_but
+none_attached
 none_running
 [ ! -e /run/nbd-zram/local ] || fail "something is left of the server"
 
@@ -69,10 +67,6 @@ echo "$mib MiB in a machine of 256 MiB: $(seconds_since "$begin") s"
 echo "waits for the reserve: $(local_stat reserve_waits)," \
      "least of it: $(local_stat reserve_low)"
 status_of nbd0 state attached
-if dmesg | grep -E 'I/O error|stuck|oom-kill|blocked for more|allocation fail'
-then
-  fail "the kernel complains"
-fi
 
 echo "== Off: not as long as there is no room"
 "$pressure" --ratio=4 --rounds=200 $mib > "$tmp/pressure.log" 2>&1 &
@@ -82,13 +76,13 @@ enough_swapped ()
   [ "$(swap_used)" -gt 40960 ]
 }
 wait_until 120 enough_swapped || fail "nothing is swapped out"
-if nbd_zram local-swap --off 2> "$tmp/err"; then
+if nbd_zram local-swap --off --wait 2 2> "$tmp/err"; then
   echo "(there was room)"
   cat "$tmp/pressure.log"
   fail "swap is off while a program needs it"
 fi
 cat "$tmp/err"
-grep -q 'local swap stays on, nothing is lost' "$tmp/err"
+grep -q 'still swapped on, nothing is lost: .* there is room for' "$tmp/err"
 grep -q /dev/nbd0 /proc/swaps || fail "swap is off"
 kill -0 $program || fail "the program has died: $(cat "$tmp/pressure.log")"
 kill $program
@@ -97,6 +91,6 @@ wait $program || :
 echo "== Off"
 nbd_zram local-swap --off
 eq "swaps" "$(awk 'NR > 1' /proc/swaps)" ''
-none_attached_but
+none_attached
 none_running
 [ ! -e /run/nbd-zram/local ] || fail "something is left of the server"

@@ -58,7 +58,7 @@ at_least "pages swapped out, KiB" "$(swap_used)" 1024
 nbd_zram swapoff "$one"
 nbd_zram swapoff "$one"
 eq "swaps" "$(swap_lines)" 0
-none_attached_but
+none_attached
 stat_is disk orig_data_size 0
 kill $sleeper
 
@@ -66,7 +66,7 @@ echo "== Priority, connections"
 eq "device" "$(nbd_zram swapon --priority 7 -C 2 "$one")" /dev/nbd0
 eq "priority" "$(swap_field 5)" 7
 nbd_zram swapoff /dev/nbd0
-none_attached_but
+none_attached
 
 echo "== Somebody else's swap, and our own of an earlier time"
 nbd-client -unix "${sock[disk]}" -b 4096 /dev/nbd3 > "$tmp/client.log" 2>&1
@@ -74,7 +74,7 @@ refused 3 'not swapped on by' swapoff /dev/nbd3
 mkswap -q -U 00000000-0000-4000-8000-000000000001 /dev/nbd3 > /dev/null
 nbd_zram detach /dev/nbd3
 refused 3 'swap of another machine' swapon "$one"
-none_attached_but
+none_attached
 nbd_zram swapon --force "$one" > /dev/null
 # As if this machine had died.
 swapoff /dev/nbd0
@@ -82,7 +82,7 @@ nbd-client -d /dev/nbd0 > "$tmp/client.log" 2>&1
 none_connected
 nbd_zram swapon "$one" > /dev/null
 nbd_zram swapoff "$one"
-none_attached_but
+none_attached
 
 echo "== A server that tells no instance"
 "$NBDKIT" -f -P "$tmp/plain.pid" -U "$tmp/plain.sock" memory 64M &
@@ -90,7 +90,7 @@ job[plain]=$!
 pid[plain]=$!
 wait_until 60 is_ready plain
 refused 3 'does not tell its instance' swapon "nbd+unix:///?socket=$tmp/plain.sock"
-none_attached_but
+none_attached
 stop_server plain
 
 echo "== The server is restarted"
@@ -106,10 +106,10 @@ refused 3 'the server was restarted' swapon "$one"
 status_of nbd0 state restarted 1
 # There was nothing on it, so nothing is lost.
 nbd_zram swapoff "$one"
-none_attached_but
+none_attached
 nbd_zram swapon "$one" > /dev/null
 status_of nbd0 state attached
 nbd_zram swapoff "$one"
-none_attached_but
+none_attached
 
 stop_server disk
