@@ -73,4 +73,5 @@ good 'nbd://[::1]/'
 good 'nbd://[2001:db8::1]:10809/zram-0123456789abcdef'
 good 'nbd+unix:///?socket=/run/a%20b'
 good 'nbd+unix:///export?socket=/run/sock'
+# (There are no certificates.)
 good 'nbds://host/?tls-certificates=/etc/pki/nbdkit'
