@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # nbdkit-zram-plugin: SPDX-License-Identifier: BSD-3-Clause
 
+# Needs a kernel of its own: tests/vm/run-vm tests/client/vm-swap.sh
+
 # mem: 256M
 # timeout: 300
 # kernel-may-complain
@@ -9,8 +11,8 @@
 # with what is refused, and what becomes of it when that server is
 # restarted.  (The kernel complains of the one that is killed.)
 
-. "$(dirname "$0")/guest-functions.sh"
-. "$(dirname "$0")/../client/client-functions.sh"
+. "$(dirname "$0")/../vm/guest-functions.sh"
+. "$(dirname "$0")/client-functions.sh"
 require nbd-client mkswap swapon flock perl blkid
 
 # swap_field FIELD-NUMBER: of the only line in /proc/swaps.

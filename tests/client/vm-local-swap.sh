@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
 # nbdkit-zram-plugin: SPDX-License-Identifier: BSD-3-Clause
 
+# Needs a kernel of its own: tests/vm/run-vm tests/client/vm-local-swap.sh
+
 # mem: 256M
 # timeout: 300
 
 # nbd-zram local-swap: one command from nothing to compressed swap, under
 # pressure, and back to nothing, with every byte as it was.
 
-. "$(dirname "$0")/guest-functions.sh"
-. "$(dirname "$0")/../client/client-functions.sh"
+. "$(dirname "$0")/../vm/guest-functions.sh"
+. "$(dirname "$0")/client-functions.sh"
 require nbd-client mkswap swapon flock perl blkid curl
 
 load_nbd
