@@ -51,10 +51,18 @@ refused 2 'SIZE=12q: ' local-swap 12q
 refused 2 'SIZE=0: ' local-swap 0
 refused 2 'SIZE=M: ' local-swap M
 refused 2 'SIZE=0%: ' local-swap 0%
+refused 2 'SIZE=123456789G: ' local-swap 123456789G
+refused 2 'SIZE=1234567890123456: ' local-swap 1234567890123456
 refused 2 '--mem-limit=lots: ' local-swap 1G --mem-limit lots
 refused 2 'swap=false: ' local-swap 1G -- swap=false
 refused 2 'size=2G: ' local-swap 1G -- size=2G
 refused 2 'lz4: not a PARAMETER=VALUE' local-swap 1G -- lz4
+
+# A size is taken in any of these ways (and then it is something else that
+# is wrong).
+for size in 1073741824 1024K 64m 1G 1T 50%; do
+  refused 2 'swap=false' local-swap $size -- swap=false
+done
 
 # No command at all: the summary.
 status=0
