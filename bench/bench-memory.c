@@ -7,7 +7,8 @@
  * contents of another.  That is what swap space goes through, and it is
  * where an allocator shows how it ages.  After the first fill and at
  * the end, background work is done at once (zram_memory_settle) and the
- * numbers are printed, in bytes:
+ * numbers are printed; and once more after all pages were made idle
+ * (zram_mark_idle), in bytes:
  *
  *   orig        pages written * 4096
  *   compr       the sum of the objects' sizes
@@ -49,7 +50,13 @@ static uint8_t page_buffer[BENCH_PAGE];
 static struct device
 device_open (const struct zram_codec *codec, size_t nr_pages)
 {
-  static const struct zram_memory_config config;
+  /* What the plugin does if it is told nothing. */
+  static const struct zram_memory_config config = {
+    .recompress = {
+      .codec = { .algorithm = ZRAM_ALGORITHM_ZSTD, .level = 3 },
+      .age = 60, .group = 16,
+    },
+  };
   struct device d;
 
   d.memory = zram_memory_create (&config);
@@ -143,6 +150,15 @@ report (const struct device *d, const char *algorithm, const char *step,
   fflush (stdout);
 }
 
+/* The same when nobody has used any page for long. */
+static void
+report_idle (const struct device *d, const char *algorithm, const char *step,
+             uint64_t before)
+{
+  zram_mark_idle (d->store);
+  report (d, algorithm, step, before);
+}
+
 /* Make, use and destroy a small store. */
 static void
 warm_up (const struct corpus *corpus, const struct zram_codec *codec)
@@ -173,9 +189,11 @@ bench_algorithm (const struct corpus *corpus, const char *name,
   d = device_open (&codec, corpus->nr_pages);
   write_all (&d, corpus, order, 0);
   report (&d, name, "fill", before);
+  report_idle (&d, name, "idle", before);
   for (unsigned round = 1; round <= overwrites; ++round)
     write_all (&d, corpus, order, round);
   report (&d, name, "overwritten", before);
+  report_idle (&d, name, "overwritten-idle", before);
   verify (&d, corpus, overwrites);
   device_close (&d);
 }
