@@ -69,3 +69,35 @@ mib ()
 {
   awk -v n="$1" 'BEGIN { printf "%.1f", n / 1048576 }'
 }
+
+# ---- Swap --------------------------------------------------------------
+
+# Seconds since start_pressure's machine began, MiB and compressibility of
+# the program whose memory does not fit.
+# pressure_with_bursts MIB RATIO ROUNDS: run it, beside a neighbour that
+# allocates in bursts.  Fails if a byte is wrong.
+pressure_with_bursts ()
+{
+  local status=0
+
+  "$pressure" --bursts --seed=99 24 > "$tmp/bursts" &
+  neighbour=$!
+  "$pressure" --ratio="$2" --rounds="$3" "$1" || status=$?
+  kill -TERM $neighbour || fail "the neighbour had died"
+  wait $neighbour || fail "the neighbour: $(cat "$tmp/bursts")"
+  tail -n 1 "$tmp/bursts"
+  eq "status of the program" $status 0
+}
+
+# swap_used: KiB on all swap devices.
+swap_used ()
+{
+  awk 'NR > 1 { n += $4 } END { print n + 0 }' /proc/swaps
+}
+
+# swap_on DEVICE: with discards, which is how the server hears what died.
+swap_on ()
+{
+  mkswap "$1" > /dev/null
+  swapon --discard "$1"
+}
