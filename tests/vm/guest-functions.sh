@@ -72,15 +72,14 @@ mib ()
 
 # ---- Swap --------------------------------------------------------------
 
-# Seconds since start_pressure's machine began, MiB and compressibility of
-# the program whose memory does not fit.
-# pressure_with_bursts MIB RATIO ROUNDS: run it, beside a neighbour that
-# allocates in bursts.  Fails if a byte is wrong.
+# pressure_with_bursts MIB RATIO ROUNDS: run the program whose memory does
+# not fit, beside a neighbour that allocates in bursts.  Fails if a byte
+# is wrong.
 pressure_with_bursts ()
 {
   local status=0
 
-  "$pressure" --bursts --seed=99 24 > "$tmp/bursts" &
+  "$pressure" --bursts --seed=99 "${neighbour_size-24}" > "$tmp/bursts" &
   neighbour=$!
   "$pressure" --ratio="$2" --rounds="$3" "$1" || status=$?
   kill -TERM $neighbour || fail "the neighbour had died"
@@ -89,10 +88,64 @@ pressure_with_bursts ()
   eq "status of the program" $status 0
 }
 
-# swap_used: KiB on all swap devices.
-swap_used ()
+# start_swap_server NAME PARAMETER...
+start_swap_server ()
 {
-  awk 'NR > 1 { n += $4 } END { print n + 0 }' /proc/swaps
+  local name=$1 field
+
+  shift
+  nbdkit_options=(--threads=4)
+  start_server "$name" "$@" swap=true
+  check_swap_safe "$name"
+}
+
+# check_swap_safe NAME: it could do all that it does for swap.
+check_swap_safe ()
+{
+  local field
+
+  for field in memory_locked io_flusher oom_score_adj reserve preallocated
+  do
+    stat_is "$1" "swap_safe.$field" true
+  done
+  stat_is "$1" reserve_waits 0
+}
+
+# warm_up DEVICE: have the server make everything that is made when it is
+# first used, by more reads at once than it has threads.
+warm_up ()
+{
+  local i jobs=()
+
+  for ((i = 0; i < 16; i++)); do
+    dd if="$1" of=/dev/null bs=128k count=2 skip=$((i * 2)) \
+       iflag=direct status=none &
+    jobs+=($!)
+  done
+  wait "${jobs[@]}"
+}
+
+# vm NAME VALUE: a setting of the kernel's memory management.
+vm ()
+{
+  echo "$2" > "/proc/sys/vm/$1"
+}
+
+# prepare_vm: what the server's machine needs if it swaps to the server.
+#
+# The server's replies go through sockets, whose buffers the kernel gives
+# it like any other process: not below the watermark "min" of free memory.
+# Watermark boosting raises that after allocations that fragment memory,
+# until kswapd has done its round; but kswapd waits for the server.  They
+# then wait for each other for ever (seen in one of three runs).
+# VM_SETTINGS is for trying others.
+prepare_vm ()
+{
+  local setting
+
+  for setting in ${VM_SETTINGS-watermark_boost_factor=0}; do
+    vm "${setting%=*}" "${setting#*=}"
+  done
 }
 
 # swap_on DEVICE: with discards, which is how the server hears what died.
@@ -100,4 +153,91 @@ swap_on ()
 {
   mkswap "$1" > /dev/null
   swapon --discard "$1"
+}
+
+# swap_used: KiB on all swap devices.
+swap_used ()
+{
+  awk 'NR > 1 { n += $4 } END { print n + 0 }' /proc/swaps
+}
+
+# threads PROCESS: a line for each with its number, flags, minor and major
+# faults, and name.  (One awk for all: a fork takes long in here.)
+threads ()
+{
+  cat "/proc/$1/task/"*/stat |
+    awk '{ # The name is in parentheses, and may have any characters.
+           begin = index ($0, "(")
+           for (end = length ($0); substr ($0, end, 1) != ")"; end--);
+           split (substr ($0, end + 2), field, " ")
+           print $1, field[7], field[8], field[10],
+                 substr ($0, begin + 1, end - begin - 1) }'
+}
+
+# check_thread_flags PROCESS: all of them are marked as serving the
+# kernel's memory reclaim (PF_MEMALLOC_NOIO and PF_LOCAL_THROTTLE).
+check_thread_flags ()
+{
+  local number flags name
+
+  while read -r number flags _ _ name; do
+    [ $((flags & 0x180000)) -eq $((0x180000)) ] ||
+      fail "thread $number ($name) has flags $flags"
+  done < <(threads "$1")
+  eq oom_score_adj "$(cat "/proc/$1/oom_score_adj")" -1000
+}
+
+# check_resident PROCESS: nothing of it was swapped out.
+check_resident ()
+{
+  eq VmSwap "$(awk '/^VmSwap:/ { print $2 }' "/proc/$1/status")" 0
+  eq "swapped out, by smaps" \
+     "$(awk '/^Swap:/ { n += $2 } END { print n + 0 }' "/proc/$1/smaps")" 0
+}
+
+# KiB that the process has for itself.
+pss ()
+{
+  awk '/^Pss:/ { print $2 }' "/proc/$1/smaps_rollup"
+}
+
+# check_faults FILE PROCESS: what its threads have faulted since `threads`
+# wrote FILE.  Only the keeper may have brought memory in.
+#
+# The first touch of a page that the keeper has populated is a minor fault
+# too in user-mode-linux, which makes the host's mapping only then.  So
+# the others may have as many as the keeper there.  On real page tables
+# they have none, but for what the kernel does (it moves pages together).
+check_faults ()
+{
+  local minor major name kept=0 others=0
+
+  while read -r minor major name; do
+    [ "$minor" = 0 ] || echo "faults: $minor minor, $major major: $name"
+    eq "major faults of $name" "$major" 0
+    if [ "$name" = zram-keeper ]; then
+      kept=$minor
+    else
+      others=$((others + minor))
+    fi
+  done < <(threads "$2" |
+             awk 'NR == FNR { minor[$1] = $3; major[$1] = $4; next }
+                  { name = $5; for (i = 6; i <= NF; i++) name = name " " $i
+                    print $3 - minor[$1], $4 - major[$1], name }' "$1" -)
+  if [ "${vm_kernel-}" = qemu ]; then
+    at_most "minor faults of other threads than the keeper" $others 64
+  else
+    at_most "minor faults of other threads than the keeper" $others $kept
+  fi
+}
+
+# print_dead NAME: pages that the server stores for slots that the kernel
+# does not use any more (all that is not swap are a few pages of header).
+print_dead ()
+{
+  local used stored
+
+  used=$(($(swap_used) / 4))
+  stored=$(($(stat_of "$1" orig_data_size) / 4096))
+  echo "swap slots in use: $used; pages stored: $stored"
 }

@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# nbdkit-zram-plugin: SPDX-License-Identifier: BSD-3-Clause
+
+# mem: 256M
+# timeout: 400
+
+# Swap of the machine that the server runs on.  A program writes half as
+# much again as there is memory, and verifies it, beside another that
+# allocates in bursts: every byte is right, nobody waits for ever, and no
+# page of the server is swapped out or faulted in while it serves.
+#
+# user-mode-linux takes about half a millisecond for each page, so only
+# the first cycle has the full size, unless VM_CYCLES says how many should
+# have it.
+
+. "$(dirname "$0")/guest-functions.sh"
+
+sizes=(384 288 288)
+if [ -n "${VM_CYCLES-}" ]; then
+  sizes=()
+  for ((i = 0; i < VM_CYCLES; i++)); do
+    sizes+=("${VM_MIB-384}")
+  done
+fi
+
+load_nbd
+prepare_vm
+start_swap_server swap 768M mem-limit=170M
+attach swap /dev/nbd0
+warm_up /dev/nbd0
+check_thread_flags "${pid[swap]}"
+
+for size in "${sizes[@]}"; do
+  swap_on /dev/nbd0
+  threads "${pid[swap]}" > "$tmp/threads"
+  begin=$(uptime_now)
+  pressure_with_bursts "$size" 4 "${VM_ROUNDS-1}"
+  echo "$(seconds_since "$begin") s"
+
+  check_faults "$tmp/threads" "${pid[swap]}"
+  check_resident "${pid[swap]}"
+  check_swap_safe swap
+  print_dead swap
+  swapoff /dev/nbd0
+done
+
+# Pages that do not compress, about as many as can be held: each that is
+# swapped out takes as much memory as it frees.
+swap_on /dev/nbd0
+pressure_with_bursts 172 1 1
+check_resident "${pid[swap]}"
+check_swap_safe swap
+swapoff /dev/nbd0
+
+check_thread_flags "${pid[swap]}"
+stats swap | jq -Mc .
+detach /dev/nbd0
+stop_server swap
