@@ -30,6 +30,17 @@ attach swap /dev/nbd0
 warm_up /dev/nbd0
 check_thread_flags "${pid[swap]}"
 
+# For looking at what hangs.
+if [ -n "${VM_WATCH-}" ]; then
+  echo 1 > /proc/sys/kernel/sysrq
+  while sleep "$VM_WATCH"; do
+    echo "$(uptime_now): $(swap_used) KiB in use"
+    dmesg -n 8
+    echo w > /proc/sysrq-trigger
+    dmesg -n 4
+  done &
+fi
+
 for size in "${sizes[@]}"; do
   swap_on /dev/nbd0
   threads "${pid[swap]}" > "$tmp/threads"
