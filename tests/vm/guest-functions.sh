@@ -137,7 +137,7 @@ vm ()
 # it like any other process: not below the watermark "min" of free memory.
 # Watermark boosting raises that after allocations that fragment memory,
 # until kswapd has done its round; but kswapd waits for the server.  They
-# then wait for each other for ever (seen in one of three runs).
+# then wait for each other for ever (seen once in about six runs).
 # VM_SETTINGS is for trying others.
 prepare_vm ()
 {
