@@ -311,6 +311,20 @@ note_reserve (struct arena *arena)
     r->wake (r->opaque);
 }
 
+/* Those who wait shall look again; or be told, if it is an error, that it
+ * is in vain.
+ */
+static void
+answer (struct arena *arena, int error)
+{
+  struct arena_reserve *r = &arena->reserve;
+
+  r->error = error;
+  r->answers++;
+  if (r->waiting)
+    pthread_cond_broadcast (&r->answered);
+}
+
 /* Wait until there may be memory; false and errno if there will not. */
 static bool
 wait_for_keeper (struct arena *arena)
@@ -319,8 +333,10 @@ wait_for_keeper (struct arena *arena)
   uint32_t answers = r->answers;
 
   r->wake (r->opaque);
+  r->waiting++;
   while (r->target && r->answers == answers)
     pthread_cond_wait (&r->answered, &arena->lock);
+  r->waiting--;
   r->waits += r->error == 0;
   errno = r->error;
   return r->error == 0;
@@ -351,6 +367,8 @@ arena_free (struct arena *arena, uint32_t unit, unsigned units)
   assert ((chunk->used & run) == run);
   chunk_set (arena, c, chunk->used & ~run, chunk->resident);
   arena->used -= units;
+  if (arena->reserve.waiting)
+    answer (arena, 0);
   pthread_mutex_unlock (&arena->lock);
   limit_note_freed (arena->limit);
 }
@@ -555,11 +573,8 @@ arena_refill (struct arena *arena)
   errno = 0;
   if (r->filled < r->target)
     result = refill (arena) ? 1 : -1;
-  if (result != -1 || errno != EAGAIN) {
-    r->error = result == -1 ? errno : 0;
-    r->answers++;
-    pthread_cond_broadcast (&r->answered);
-  }
+  if (result != -1 || errno != EAGAIN)
+    answer (arena, result == -1 ? errno : 0);
   pthread_mutex_unlock (&arena->lock);
   return result;
 }
@@ -575,18 +590,17 @@ arena_is_short (const struct arena *arena)
 }
 
 void
-arena_reserve_stats (struct arena *arena, struct arena_reserve_stats *stats)
+arena_reserve_stats (const struct arena *arena,
+                     struct arena_reserve_stats *stats)
 {
   const struct arena_reserve *r = &arena->reserve;
 
-  pthread_mutex_lock (&arena->lock);
   *stats = (struct arena_reserve_stats) {
     .target = (uint64_t) r->target * CHUNK_SIZE,
     .filled = (uint64_t) r->filled * CHUNK_SIZE,
     .low = (uint64_t) r->low * CHUNK_SIZE,
     .waits = r->waits,
   };
-  pthread_mutex_unlock (&arena->lock);
 }
 
 /* ---- Questions ----------------------------------------------------- */

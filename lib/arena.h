@@ -25,12 +25,13 @@ struct arena_chunk;
 
 /* See arena_reserve. */
 struct arena_reserve {
-  uint32_t target;              /* chunks; 0: there is no reserve */
+  _Atomic uint32_t target;      /* chunks; 0: there is no reserve */
   _Atomic uint32_t filled;      /* whole free chunks that hold memory */
-  uint32_t low;                 /* the least that `filled' has been */
-  uint32_t answers;             /* how often arena_refill has returned... */
-  _Atomic int error;            /* ...and its last errno, or 0 */
-  uint64_t waits;               /* allocations that waited for memory */
+  _Atomic uint32_t low;         /* the least that `filled' has been */
+  uint32_t waiting;             /* threads that wait for an answer */
+  uint32_t answers;             /* how often there was one... */
+  _Atomic int error;            /* ...and the last errno, or 0 */
+  _Atomic uint64_t waits;       /* allocations that waited for memory */
   pthread_cond_t answered;
   void (*wake) (void *opaque);  /* calls the keeper */
   void *opaque;
@@ -114,13 +115,13 @@ int arena_refill (struct arena *);
 bool arena_is_short (const struct arena *);
 
 /* In bytes: what there should be in reserve, what there is, and the least
- * that there has been since it was full for the first time.
+ * that there has been since it was full for the first time.  Takes no lock.
  */
 struct arena_reserve_stats {
   uint64_t target, filled, low;
   uint64_t waits;               /* allocations that waited for memory */
 };
-void arena_reserve_stats (struct arena *, struct arena_reserve_stats *);
+void arena_reserve_stats (const struct arena *, struct arena_reserve_stats *);
 
 /* ---- Questions ----------------------------------------------------- */
 

@@ -166,10 +166,11 @@ tick (struct zram_memory *memory, bool *later)
   bool more = table_poll (&memory->table);
 
   *later = busy;
-  memory->compressed = codecs_compressed (memory->codecs);
   if (!busy || is_wasteful (memory))
     more |= compact_until (memory, now + budget / 2);
   more |= tick_stores (memory, busy, now + budget, later);
+  /* Not what we have compressed ourselves. */
+  memory->compressed = codecs_compressed (memory->codecs);
   if (release (memory, busy ? keep_for_writers (memory) : KEEP_POOL,
                KEEP_TABLE)) {
     keeper_call (&memory->keeper);

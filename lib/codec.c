@@ -90,6 +90,8 @@ struct codecs {
   pthread_mutex_t lock;         /* covers changes of the table */
   uint64_t last_serial;
   struct entry table[SLOT_CODECS];
+  _Atomic uint64_t dictionaries[SLOT_CODECS];   /* serials of those entries
+                                                   that have one, or 0 */
   struct context *contexts;
   struct codec_reader *readers;
   unsigned nr_contexts;         /* and as many readers */
@@ -285,8 +287,35 @@ exercise (struct codecs *codecs, struct context *context,
   }
 }
 
+/* The same for a codec for groups: SAMPLE is an object of it. */
+struct sample {
+  size_t size;
+  unsigned char object[CODEC_GROUP_MAX];
+};
+
+static struct sample *
+make_sample (const struct codecs *codecs, unsigned codec)
+{
+  struct codec_grouper *g = codecs_make_grouper (codecs, codec);
+  unsigned char *pages = malloc (CODEC_GROUP_MAX);
+  struct sample *sample = malloc (sizeof *sample);
+  size_t i;
+
+  if (g && pages && sample) {
+    for (i = 0; i < CODEC_GROUP_MAX; i += ZRAM_PAGE_SIZE)
+      fill_exercise (pages + i, 1 + i / ZRAM_PAGE_SIZE % 3);
+    sample->size = codecs_compress_group (g, pages, CODEC_GROUP_MAX,
+                                          sample->object,
+                                          sizeof sample->object);
+  }
+  codecs_free_grouper (g);
+  free (pages);
+  return sample;
+}
+
 static bool
-warm_pair (struct codecs *codecs, unsigned i, unsigned codec)
+warm_pair (struct codecs *codecs, unsigned i, unsigned codec,
+           const struct sample *sample)
 {
   const struct entry *entry = &codecs->table[codec];
   struct context *context = &codecs->contexts[i];
@@ -294,7 +323,10 @@ warm_pair (struct codecs *codecs, unsigned i, unsigned codec)
 
   if (!prepare (context, entry) || !prepare_reader (reader, entry))
     return false;
-  if (!entry->group)
+  if (sample)
+    codecs_decompress_group (codecs, reader, codec, sample->object,
+                             sample->size, CODEC_GROUP_MAX);
+  else
     exercise (codecs, context, reader, codec);
   atomic_store (&context->size, context_size (context));
   atomic_store (&reader->size, reader_size (reader));
@@ -305,16 +337,19 @@ warm_pair (struct codecs *codecs, unsigned i, unsigned codec)
 static bool
 warm (struct codecs *codecs, unsigned codec)
 {
+  bool group = codecs->table[codec].group, ok;
+  struct sample *sample = group ? make_sample (codecs, codec) : NULL;
   unsigned i;
-  bool ok = true;
 
+  ok = sample || !group;
   for (i = 0; ok && i < codecs->nr_contexts; i++) {
     lend_take_this (&codecs->lent_contexts, i);
     lend_take_this (&codecs->lent_readers, i);
-    ok = warm_pair (codecs, i, codec);
+    ok = warm_pair (codecs, i, codec, sample);
     lend_return (&codecs->lent_readers, i);
     lend_return (&codecs->lent_contexts, i);
   }
+  free (sample);
   return ok;
 }
 
@@ -352,8 +387,10 @@ insert (struct codecs *codecs, struct entry *entry)
   }
   entry->serial = ++codecs->last_serial;
   codecs->table[i] = *entry;
-  if (warm (codecs, i))
+  if (warm (codecs, i)) {
+    atomic_store (&codecs->dictionaries[i], entry->cdict ? entry->serial : 0);
     return i;
+  }
   entry_clear (&codecs->table[i]);
   errno = ENOMEM;
   return -1;
@@ -419,6 +456,7 @@ void
 codecs_remove (struct codecs *codecs, unsigned codec)
 {
   pthread_mutex_lock (&codecs->lock);
+  atomic_store (&codecs->dictionaries[codec], 0);
   entry_clear (&codecs->table[codec]);
   pthread_mutex_unlock (&codecs->lock);
 }
@@ -505,36 +543,35 @@ codecs_objects (const struct codecs *codecs, unsigned codec)
   return sum > 0 ? sum : 0;
 }
 
-/* The newest one that is older than SERIAL; 0 if there is none. */
+/* The newest one that is older than *SERIAL, which becomes its own; 0 if
+ * there is none.
+ */
 static unsigned
-next_dictionary (const struct codecs *codecs, uint64_t serial)
+next_dictionary (const struct codecs *codecs, uint64_t *serial)
 {
+  uint64_t newest = 0, n;
   unsigned i, found = 0;
 
   for (i = CODEC_FIRST; i < SLOT_CODECS; i++) {
-    const struct entry *entry = &codecs->table[i];
-
-    if (entry->cdict && entry->serial < serial
-        && (found == 0 || entry->serial > codecs->table[found].serial))
+    n = atomic_load (&codecs->dictionaries[i]);
+    if (n > newest && n < *serial) {
+      newest = n;
       found = i;
+    }
   }
+  *serial = newest;
   return found;
 }
 
 unsigned
-codecs_dictionaries (struct codecs *codecs, unsigned *indexes, unsigned nr)
+codecs_dictionaries (const struct codecs *codecs, unsigned *indexes,
+                     unsigned nr)
 {
   uint64_t serial = UINT64_MAX;
-  unsigned n;
+  unsigned n = 0;
 
-  pthread_mutex_lock (&codecs->lock);
-  for (n = 0; n < nr; n++) {
-    indexes[n] = next_dictionary (codecs, serial);
-    if (indexes[n] == 0)
-      break;
-    serial = codecs->table[indexes[n]].serial;
-  }
-  pthread_mutex_unlock (&codecs->lock);
+  while (n < nr && (indexes[n] = next_dictionary (codecs, &serial)) != 0)
+    n++;
   return n;
 }
 

@@ -96,9 +96,9 @@ void codecs_count (struct codecs *, unsigned codec, int n);
 uint64_t codecs_objects (const struct codecs *, unsigned codec);
 
 /* The codecs with dictionaries, the newest first, into INDEXES (which has
- * room for NR).  Returns how many there are, at most NR.
+ * room for NR).  Returns how many there are, at most NR.  Takes no lock.
  */
-unsigned codecs_dictionaries (struct codecs *, unsigned *indexes,
+unsigned codecs_dictionaries (const struct codecs *, unsigned *indexes,
                               unsigned nr);
 
 /* How many pages have been compressed since the table was made. */

@@ -18,8 +18,8 @@
  * A page is copied under its slot's lock, a few microseconds; compressed
  * with the others under no lock; and then all slots are locked, if each
  * still says what it said before.  It can only say the same if the page is
- * the same: whoever uses a page makes it young, and only this thread makes
- * pages older.  (Compaction may have moved the object and moved it back,
+ * the same: whoever uses a page makes it young, and pages are made older
+ * only with memory.lock held, as it is here.  (Compaction may have moved the object and moved it back,
  * which is no matter.)  If one has changed, all was in vain, and the next
  * walk sees what there is then.
  */

@@ -350,6 +350,7 @@ static int
 plugin_zero (void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 {
   (void) flags;
+  enter_thread ();
   if (zram_zero (handle, count, offset) == -1)
     return request_failed ("zero", count, offset);
   return 0;

@@ -2,6 +2,8 @@
 
 #include "unit.h"
 
+#include <pthread.h>
+#include <sched.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -281,6 +283,46 @@ START_TEST (test_reserve_is_not_released)
 }
 END_TEST
 
+static void *
+alloc_one (void *opaque)
+{
+  *(uint32_t *) opaque = arena_alloc (&arena, 1);
+  return NULL;
+}
+
+static uint32_t
+nr_waiting (void)
+{
+  uint32_t n;
+
+  pthread_mutex_lock (&arena.lock);
+  n = arena.reserve.waiting;
+  pthread_mutex_unlock (&arena.lock);
+  return n;
+}
+
+/* Who waits for the keeper takes what somebody else frees meanwhile. */
+START_TEST (test_reserve_is_freed_while_waiting)
+{
+  unsigned calls = 0;
+  uint32_t a, got = 0;
+  pthread_t thread;
+
+  setup (0);
+  arena_set_reserve (&arena, CHUNK, count_call, &calls);
+  ck_assert_int_eq (arena_refill (&arena), 1);
+  a = arena_alloc (&arena, 16);
+  ck_assert_int_eq (pthread_create (&thread, NULL, alloc_one, &got), 0);
+  while (nr_waiting () == 0)
+    sched_yield ();
+  arena_free (&arena, a + 5, 1);
+  pthread_join (thread, NULL);
+  ck_assert_uint_eq (got, a + 5);
+  ck_assert_uint_eq (arena.reserve.waits, 1);
+  teardown ();
+}
+END_TEST
+
 START_TEST (test_reserve_at_the_limit)
 {
   unsigned calls = 0;
@@ -362,5 +404,6 @@ UNIT_MAIN ("arena", test_runs_stay_in_a_chunk,
            test_spare_memory_is_used_first, test_part_of_a_run_can_be_freed,
            test_limit, test_address_space_ends,
            test_locked_memory_is_returned, test_reserve_is_taken_from,
-           test_reserve_is_not_released, test_reserve_at_the_limit,
+           test_reserve_is_not_released,
+           test_reserve_is_freed_while_waiting, test_reserve_at_the_limit,
            test_random, test_validator_sees_faults)
