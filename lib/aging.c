@@ -14,6 +14,13 @@
  * a run is worth regrouping can be seen from its slots alone, so the next
  * walk comes back to it.
  *
+ * A walk begins when all requests are over that were going on when the
+ * one before it began, or when pages were marked as idle.  So no request
+ * is as old as what a page said before it became idle: whoever has read a
+ * page and then finds its slot saying the same is right to think that it
+ * still is the same page (page_leave_group), although groups can come to
+ * lie where others were.
+ *
  * Locks: none; slots are only tried.  All of this is the background
  * thread's.
  */
@@ -34,6 +41,7 @@ start_walk (struct zram_store *store, bool adding, uint64_t now)
   a->adding = adding;
   a->young = a->wanted = false;
   a->page = 0;
+  a->ticket = epoch_ticket (&store->memory->table.epoch);
   atomic_store (&a->touched, false);
   if (adding)
     a->next = now + store->memory->regroup.age_ns / (AGING_IDLE - 1);
@@ -48,6 +56,8 @@ is_due (struct zram_store *store)
 
   if (a->walking)
     return true;
+  if (!epoch_passed (&store->memory->table.epoch, a->ticket))
+    return false;
   if (a->wanted)
     start_walk (store, false, now);
   else if (now >= a->next)
@@ -122,7 +132,7 @@ aging_walk (struct zram_store *store, uint64_t end, bool busy, bool *later)
     a->young |= busy;
   }
   *later |= a->young || atomic_load (&a->touched);
-  return a->walking;
+  return a->walking || a->wanted;
 }
 
 void
@@ -144,4 +154,5 @@ aging_mark_idle (struct zram_store *store)
   }
   store->aging.walking = false;
   store->aging.wanted = true;
+  store->aging.ticket = epoch_ticket (&store->memory->table.epoch);
 }

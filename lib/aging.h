@@ -22,12 +22,13 @@ struct zram_store;
 #define AGING_IDLE 5
 
 struct aging {
-  _Atomic bool touched;         /* a page was used since a walk began */
   bool walking, adding;         /* a walk goes on; it makes pages older */
   bool young;                   /* it has met pages that are not idle yet */
-  bool wanted;                  /* walk at once, and add nothing */
+  bool wanted;                  /* walk soon, and add nothing */
+  uint64_t ticket;              /* for the grace period before a walk */
   uint64_t page;                /* where it goes on */
   uint64_t next;                /* ns: when the next one begins */
+  _Atomic bool touched;         /* a page was used since a walk began */
 };
 
 static inline bool
@@ -52,7 +53,7 @@ aging_note (struct aging *aging, uint64_t word)
  */
 bool aging_walk (struct zram_store *, uint64_t end, bool busy, bool *later);
 
-/* Make all pages idle. */
+/* Make all pages idle, and have them walked over soon. */
 void aging_mark_idle (struct zram_store *);
 
 #endif /* AGING_H */

@@ -211,6 +211,47 @@ START_TEST (test_second_read_leaves_the_group)
 }
 END_TEST
 
+/* A thread that is slow to take a page out of its group, while the page is
+ * written, grouped and read again, must not bring back what it has read.
+ */
+START_TEST (test_slow_reader)
+{
+  static unsigned char old[NR][PAGE];
+  uint64_t words[NR];
+  epoch_token *token;
+  unsigned i, round;
+
+  setup ();
+  make_idle ();
+  token = epoch_enter (&memory->table.epoch);
+  for (i = 0; i < NR; i++) {
+    check_page (i);
+    words[i] = word_of (i);
+    memcpy (old[i], data[i], PAGE);
+  }
+  /* Sooner or later a group would lie where it was. */
+  for (round = 0; round < 10; round++) {
+    for (i = 0; i < NR; i++)
+      data[i][100]++;
+    ck_assert_int_eq (zram_write (store, data, sizeof data, 0), 0);
+    zram_mark_idle (store);
+    zram_memory_settle (memory);
+    for (i = 0; i < NR; i++) {
+      check_page (i);
+      page_leave_group (store, slots_find (&store->slots, i), words[i],
+                        old[i]);
+      check_page (i);
+    }
+  }
+  ck_assert_uint_eq (stats ().grouped_pages, 0);
+  epoch_leave (token);
+  /* When it is gone they become groups as ever. */
+  make_idle ();
+  ck_assert_uint_eq (stats ().grouped_pages, NR);
+  teardown ();
+}
+END_TEST
+
 START_TEST (test_pages_leave_until_none_is_left)
 {
   uint64_t with_groups;
@@ -382,7 +423,7 @@ END_TEST
 
 UNIT_MAIN ("group", test_idle_pages_are_grouped, test_sizes_of_groups,
            test_what_is_used_is_not_grouped, test_age,
-           test_second_read_leaves_the_group,
+           test_second_read_leaves_the_group, test_slow_reader,
            test_pages_leave_until_none_is_left, test_other_ways_to_leave,
            test_incompressible, test_settled, test_groups_are_moved,
            test_bad_configurations, test_validator_sees_faults,
