@@ -580,13 +580,20 @@ arena_refill (struct arena *arena)
 }
 
 bool
-arena_is_short (const struct arena *arena)
+arena_is_low (const struct arena *arena)
 {
   const struct arena_reserve *r = &arena->reserve;
 
   return atomic_load_explicit (&r->filled, memory_order_relaxed)
-    < r->target / 2
-    && atomic_load_explicit (&r->error, memory_order_relaxed) == 0;
+    < r->target / 2;
+}
+
+bool
+arena_is_short (const struct arena *arena)
+{
+  return arena_is_low (arena)
+    && atomic_load_explicit (&arena->reserve.error, memory_order_relaxed)
+    == 0;
 }
 
 void

@@ -109,9 +109,10 @@ void arena_set_reserve (struct arena *, uint64_t bytes,
  */
 int arena_refill (struct arena *);
 
-/* Whether more than half of the reserve is gone, and is coming back (at
- * the limit it does not).  Takes no lock.
+/* Whether more than half of the reserve is gone; and whether it is, and is
+ * coming back (at the limit it does not).  Neither takes a lock.
  */
+bool arena_is_low (const struct arena *);
 bool arena_is_short (const struct arena *);
 
 /* In bytes: what there should be in reserve, what there is, and the least

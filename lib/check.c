@@ -187,7 +187,7 @@ resident (struct zram_memory *memory)
   uint64_t sum = sizeof *memory + memory->codecs_charged
     + memory->pool.allocator_size + arena_charge (&memory->pool.arena)
     + arena_charge (&memory->table.arena)
-    + regroup_charged (&memory->regroup);
+    + memory->regroup.charged;
 
   for (store = memory->stores; store; store = store->next)
     sum += sizeof *store;

@@ -23,6 +23,17 @@ count_object (struct zram_store *store, const struct group_header *header,
   codecs_count (store->memory->codecs, codec, n);
 }
 
+static void
+fill_group (struct group_header *header, unsigned members, const void *data,
+            size_t size)
+{
+  atomic_store (&header->live, members);
+  header->members = members;
+  header->size = size;
+  header->unused = 0;
+  memcpy (header + 1, data, size);
+}
+
 uint64_t
 group_create (struct zram_store *store, uint32_t owner, unsigned codec,
               unsigned members, const void *data, size_t size)
@@ -34,13 +45,23 @@ group_create (struct zram_store *store, uint32_t owner, unsigned codec,
   if (offset == 0)
     return 0;
   header = group_header (pool, offset);
-  atomic_init (&header->live, members);
-  header->members = members;
-  header->size = size;
-  header->unused = 0;
-  memcpy (header + 1, data, size);
+  fill_group (header, members, data, size);
   count_object (store, header, codec, 1);
   return offset;
+}
+
+bool
+group_refill (struct zram_store *store, uint64_t offset, unsigned live,
+              unsigned members, const void *data, size_t size)
+{
+  struct group_header *header = group_header (&store->memory->pool, offset);
+
+  if (size > header->size || atomic_load (&header->live) != live)
+    return false;
+  stats_add (&store->stats, STATS_OBJECT_BYTES,
+             (int64_t) size - header->size);
+  fill_group (header, members, data, size);
+  return true;
 }
 
 void

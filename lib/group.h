@@ -68,6 +68,13 @@ struct zram_store;
 uint64_t group_create (struct zram_store *, uint32_t owner, unsigned codec,
                        unsigned members, const void *data, size_t size);
 
+/* Make another group, of the pages MEMBERS, in the room of the one at
+ * OFFSET.  False if that is too small, or if more pages are alive there
+ * than LIVE, whose slots are locked.
+ */
+bool group_refill (struct zram_store *, uint64_t offset, unsigned live,
+                   unsigned members, const void *data, size_t size);
+
 /* Free one that no slot names. */
 void group_free (struct zram_store *, uint64_t offset, unsigned codec);
 

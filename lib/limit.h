@@ -28,6 +28,14 @@ limit_resident (const struct limit *limit)
   return atomic_load_explicit (&limit->resident, memory_order_relaxed);
 }
 
+/* Whether less than a sixteenth of it is left. */
+static inline bool
+limit_is_near (const struct limit *limit)
+{
+  return limit->max
+    && limit_resident (limit) > limit->max - limit->max / 16;
+}
+
 /* Charge BYTES.  False, and nothing charged, if that would pass the
  * limit.
  */

@@ -194,6 +194,7 @@ zram_memory_destroy (struct zram_memory *memory)
   worker_destroy (&memory->worker);
   keeper_destroy (&memory->keeper);
   regroup_end (memory);
+  limit_uncharge (&memory->limit, memory->regroup.charged);
   codecs_destroy (memory->codecs);
   pool_destroy (&memory->pool);
   table_destroy (&memory->table);

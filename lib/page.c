@@ -348,6 +348,16 @@ page_leave_group (struct zram_store *store, slot *s, uint64_t word,
     free_object (store, new);
 }
 
+/* A page that leaves its group takes memory, and frees none until all have
+ * left.  That must not be what others will be short of.
+ */
+static bool
+may_leave_group (struct zram_store *store)
+{
+  return !limit_is_near (&store->memory->limit)
+    && !arena_is_low (&store->memory->pool.arena);
+}
+
 /* One try: EAGAIN if the page has changed too much meanwhile. */
 static int
 try_read (struct zram_store *store, uint64_t page, void *data, bool touch)
@@ -366,7 +376,7 @@ try_read (struct zram_store *store, uint64_t page, void *data, bool touch)
   if (reader)
     codecs_put_reader (codecs, reader);
   if (r == 0 && touch && slot_state (word) == SLOT_GROUP
-      && !aging_is_idle (word))
+      && !aging_is_idle (word) && may_leave_group (store))
     page_leave_group (store, s, slot_word_touched (word), data);
   return r;
 }

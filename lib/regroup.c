@@ -15,6 +15,10 @@
  * - a group of which half has left is made anew of the rest; a last page
  *   becomes an object of its own.
  *
+ * At the limit, where it matters most, memory for a new group is often
+ * not to be had, and then the new one takes the place of an old one of the
+ * same run.
+ *
  * A page is copied under its slot's lock, a few microseconds; compressed
  * with the others under no lock; and then all slots are locked, if each
  * still says what it said before.  It can only say the same if the page is
@@ -33,9 +37,14 @@
 #include "regroup.h"
 #include "store.h"
 
+/* The most that it takes, about, and the largest part of what the limit
+ * leaves that it may be.
+ */
+#define WORK_MAX (2 << 20)
+#define PREPARE_PART 4
+
 struct regroup_work {
   struct codec_grouper *grouper;
-  uint64_t charged;             /* bytes */
   unsigned char pages[GROUP_PAGES_MAX * ZRAM_PAGE_SIZE];
   unsigned char object[GROUP_SIZE_MAX];
 };
@@ -65,23 +74,21 @@ regroup_init (struct regroup *regroup, const struct zram_recompress *config)
   };
 }
 
+/* With a limit, what was charged once stays so. */
 void
 regroup_end (struct zram_memory *memory)
 {
-  struct regroup_work *work = memory->regroup.work;
+  struct regroup *regroup = &memory->regroup;
 
-  if (work == NULL)
+  if (regroup->work == NULL)
     return;
-  codecs_free_grouper (work->grouper);
-  limit_uncharge (&memory->limit, work->charged);
-  mapping_release (work, sizeof *work);
-  memory->regroup.work = NULL;
-}
-
-uint64_t
-regroup_charged (const struct regroup *regroup)
-{
-  return regroup->work ? regroup->work->charged : 0;
+  codecs_free_grouper (regroup->work->grouper);
+  mapping_release (regroup->work, sizeof *regroup->work);
+  regroup->work = NULL;
+  if (memory->limit.max == 0) {
+    limit_uncharge (&memory->limit, regroup->charged);
+    regroup->charged = 0;
+  }
 }
 
 /* The codec is added when it is first needed: readers need more memory
@@ -91,7 +98,6 @@ static bool
 have_codec (struct zram_memory *memory)
 {
   struct regroup *regroup = &memory->regroup;
-
   uint64_t growth = codecs_group_growth (memory->codecs);
 
   if (regroup->index != -1)
@@ -105,6 +111,20 @@ have_codec (struct zram_memory *memory)
 }
 
 static bool
+charge_work (struct zram_memory *memory, uint64_t size)
+{
+  struct regroup *regroup = &memory->regroup;
+
+  if (size <= regroup->charged)
+    return true;
+  if (!limit_charge (&memory->limit, size - regroup->charged))
+    return false;
+  regroup->charged = size;
+  return true;
+}
+
+/* How large it is, is known when it has been made once. */
+static bool
 have_work (struct zram_memory *memory)
 {
   struct regroup *regroup = &memory->regroup;
@@ -112,7 +132,7 @@ have_work (struct zram_memory *memory)
 
   if (work)
     return true;
-  if (!have_codec (memory))
+  if (!have_codec (memory) || !charge_work (memory, regroup->size))
     return false;
   work = mapping_reserve (sizeof *work);
   if (work == NULL)
@@ -120,15 +140,27 @@ have_work (struct zram_memory *memory)
   regroup->work = work;
   work->grouper = codecs_make_grouper (memory->codecs, regroup->index);
   if (work->grouper) {
-    uint64_t size = sizeof *work + codecs_grouper_size (work->grouper);
-
-    if (limit_charge (&memory->limit, size)) {
-      work->charged = size;
+    regroup->size = sizeof *work + codecs_grouper_size (work->grouper);
+    if (charge_work (memory, regroup->size))
       return true;
-    }
   }
   regroup_end (memory);
   return false;
+}
+
+void
+regroup_prepare (struct zram_memory *memory)
+{
+  const struct limit *limit = &memory->limit;
+  uint64_t need = codecs_group_growth (memory->codecs) + WORK_MAX;
+
+  if (memory->regroup.pages == 0 || limit->max == 0)
+    return;
+  if (need <= (limit->max - limit_resident (limit)) / PREPARE_PART
+      && have_work (memory))
+    regroup_end (memory);
+  else
+    memory->regroup.pages = 0;
 }
 
 /* ---- What there is ------------------------------------------------- */
@@ -255,7 +287,19 @@ lock_slots (const struct run *run)
   return true;
 }
 
-/* The slots are locked: they name the group at OFFSET from now on. */
+static void
+unlock_slots (const struct run *run)
+{
+  unsigned place;
+
+  for (place = 0; place < GROUP_PAGES_MAX; place++)
+    if (run->map >> place & 1)
+      slot_unlock (&run->base[place], run->words[place]);
+}
+
+/* The slots are locked: they name the group at OFFSET from now on.  Some
+ * may have done so before.
+ */
 static void
 publish (const struct run *run, unsigned codec, uint64_t offset)
 {
@@ -269,7 +313,8 @@ publish (const struct run *run, unsigned codec, uint64_t offset)
     new = slot_word_aged (slot_word_group (codec, place, offset),
                           slot_age (old));
     slot_unlock (&run->base[place], new);
-    page_replaced (run->store, old, new);
+    if (old != new)
+      page_replaced (run->store, old, new);
   }
 }
 
@@ -302,6 +347,44 @@ compress (const struct run *run, struct regroup_work *work)
                                 work->object, max);
 }
 
+/* The places whose pages are in the same group as the one at PLACE. */
+static unsigned
+companions (const struct run *run, unsigned place)
+{
+  unsigned i, map = 0;
+
+  for (i = 0; i < GROUP_PAGES_MAX; i++)
+    if (run->map >> i & 1 && slot_state (run->words[i]) == SLOT_GROUP
+        && slot_offset (run->words[i]) == slot_offset (run->words[place]))
+      map |= 1u << i;
+  return map;
+}
+
+/* At the limit there is no memory for a new group, but an old one may be
+ * large enough.  (Then what was alone is freed, and there is some.)  While
+ * its slots are locked, and no page is leaving, nobody else looks at it.
+ */
+static void
+reuse_group (const struct run *run, const struct regroup_work *work,
+             size_t size)
+{
+  struct zram_memory *memory = run->store->memory;
+  unsigned place, named;
+
+  if (!lock_slots (run))
+    return;
+  for (place = 0; place < GROUP_PAGES_MAX; place++) {
+    named = companions (run, place);
+    if (named >> place & 1
+        && group_refill (run->store, slot_offset (run->words[place]), named,
+                         run->map, work->object, size)) {
+      publish (run, memory->regroup.index, slot_offset (run->words[place]));
+      return;
+    }
+  }
+  unlock_slots (run);
+}
+
 static void
 replace (const struct run *run, const struct regroup_work *work, size_t size)
 {
@@ -312,8 +395,8 @@ replace (const struct run *run, const struct regroup_work *work, size_t size)
                                   work->object, size);
 
   if (offset == 0)
-    return;
-  if (lock_slots (run))
+    reuse_group (run, work, size);
+  else if (lock_slots (run))
     publish (run, codec, offset);
   else
     group_free (run->store, offset, codec);

@@ -23,6 +23,8 @@ struct regroup {
   struct zram_codec codec;
   int index;                    /* of the codec, or -1: not in use yet */
   struct regroup_work *work;    /* while there is any */
+  uint64_t size;                /* of that, in bytes; 0: not known yet */
+  uint64_t charged;             /* for it; stays if there is a limit */
 };
 
 void regroup_init (struct regroup *, const struct zram_recompress *);
@@ -32,8 +34,13 @@ void regroup_init (struct regroup *, const struct zram_recompress *);
  */
 bool regroup_run (struct zram_store *, slot *base, uint64_t nr);
 
-/* Free what it took to do it; how much of that is charged to the limit. */
+/* If there is a limit, charge to it now what it will take: when there is
+ * nothing left, it is most needed.  Where that would be too large a part
+ * there will be no groups.
+ */
+void regroup_prepare (struct zram_memory *);
+
+/* Free what it took to do it. */
 void regroup_end (struct zram_memory *);
-uint64_t regroup_charged (const struct regroup *);
 
 #endif /* REGROUP_H */

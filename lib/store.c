@@ -336,6 +336,7 @@ store_link (struct zram_store *store)
   struct zram_memory *memory = store->memory;
 
   pthread_mutex_lock (&memory->lock);
+  regroup_prepare (memory);
   store->next = memory->stores;
   if (store->next)
     store->next->prev = store;

@@ -119,7 +119,10 @@ const char *zram_allocator_name (enum zram_allocator allocator);
 bool zram_allocator_find (const char *name, enum zram_allocator *allocator);
 
 /* What is done with idle pages: those that nobody has read or written for
- * so long are compressed again, neighbours together, in groups.
+ * so long are compressed again, neighbours together, in groups.  With a
+ * mem_limit the memory that this takes (some MB) is charged from the
+ * first zram_open on, and nothing is done if that is more than a quarter
+ * of what the limit leaves.
  */
 struct zram_recompress {
   struct zram_codec codec;      /* not ZRAM_ALGORITHM_NONE */

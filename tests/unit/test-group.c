@@ -15,6 +15,7 @@ static struct zram_memory *memory;
 static struct zram_store *store;
 static unsigned char data[NR][PAGE], back[PAGE];
 static struct rng rng;
+static uint64_t mem_limit;      /* for setup */
 
 /* Pages that compress, by themselves and still more together. */
 static void
@@ -22,6 +23,7 @@ setup_with (const struct zram_codec *codec, unsigned group,
             enum zram_algorithm algorithm)
 {
   struct zram_memory_config config = {
+    .mem_limit = mem_limit,
     .contexts = 2,
     .recompress = {
       .codec = { algorithm, algorithm == ZRAM_ALGORITHM_LZ4 ? 1 : 3 }, .age = 3600, .group = group,
@@ -109,6 +111,7 @@ teardown (void)
   check ();
   ck_assert_uint_eq (pool_used (&memory->pool), 0);
   zram_memory_destroy (memory);
+  mem_limit = 0;
 }
 
 START_TEST (test_idle_pages_are_grouped)
@@ -295,6 +298,49 @@ START_TEST (test_other_ways_to_leave)
 }
 END_TEST
 
+/* A page that was written comes back to its group where there is not one
+ * unit to be had.
+ */
+START_TEST (test_at_the_limit)
+{
+  mem_limit = 32 << 20;
+  setup ();
+  make_idle ();
+  pages_fill (&rng, PAGES_TEXT, data[5], PAGE);
+  ck_assert_int_eq (zram_write (store, data[5], PAGE, 5 * PAGE), 0);
+  ck_assert_uint_eq (stats ().grouped_pages, NR - 1);
+  memory->limit.max = limit_resident (&memory->limit);
+  make_idle ();
+  ck_assert_uint_eq (stats ().grouped_pages, NR);
+  teardown ();
+}
+END_TEST
+
+/* Reading must not use up what writers need. */
+START_TEST (test_reads_near_the_limit)
+{
+  mem_limit = 32 << 20;
+  setup ();
+  make_idle ();
+  memory->limit.max = limit_resident (&memory->limit) + 65536;
+  check_page (20);
+  check_page (20);
+  ck_assert_int_eq (slot_state (word_of (20)), SLOT_GROUP);
+  teardown ();
+}
+END_TEST
+
+/* No groups where the memory to make them is much of the limit. */
+START_TEST (test_small_limit)
+{
+  mem_limit = 4 << 20;
+  setup ();
+  make_idle ();
+  ck_assert_uint_eq (stats ().grouped_pages, 0);
+  teardown ();
+}
+END_TEST
+
 /* What does not shrink is tried once, and what is huge never. */
 START_TEST (test_incompressible)
 {
@@ -425,6 +471,7 @@ UNIT_MAIN ("group", test_idle_pages_are_grouped, test_sizes_of_groups,
            test_what_is_used_is_not_grouped, test_age,
            test_second_read_leaves_the_group, test_slow_reader,
            test_pages_leave_until_none_is_left, test_other_ways_to_leave,
+           test_at_the_limit, test_reads_near_the_limit, test_small_limit,
            test_incompressible, test_settled, test_groups_are_moved,
            test_bad_configurations, test_validator_sees_faults,
            test_damaged)
