@@ -121,6 +121,17 @@ evacuate (struct pool *pool, const struct zspage *z, struct zspage *spare,
   }
 }
 
+static bool
+is_empty (const struct zspage *z)
+{
+  bool r;
+
+  pthread_mutex_lock (&z->class->lock);
+  r = z->header->inuse == 0;
+  pthread_mutex_unlock (&z->class->lock);
+  return r;
+}
+
 /* Free the zspage if it is empty now, or put it back on its list. */
 static bool
 finish (struct pool *pool, const struct zspage *z)
@@ -310,7 +321,7 @@ compact_one (struct pass *pass, struct zs_class *class, bool *freed)
     arena_free (&pass->pool->arena, spare.first, spare.units);
     extra = 0;
   }
-  if (*pass->budget == 0 || z.header->inuse == 0) {
+  if (*pass->budget == 0 || is_empty (&z)) {
     if (!finish (pass->pool, &z))
       return false;
     atomic_fetch_add (&pass->pool->pages_compacted, (int) (z.units - extra));
