@@ -76,8 +76,9 @@ set_allocator (struct parameters *p, const char *key, const char *value)
 static int
 set_recompress (struct parameters *p, const char *key, const char *value)
 {
+  static const struct parameters preset = PARAMETERS_DEFAULT;
   struct zram_recompress *r = &p->recompress;
-  int age = r->age, group = r->group;
+  int age = preset.recompress.age, group = preset.recompress.group;
   const struct value_option options[] = {
     { "age", 1, AGE_MAX, &age },
     { "group", 2, 16, &group },
