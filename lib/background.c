@@ -154,21 +154,29 @@ is_short (struct zram_memory *memory)
     || arena_is_short (&memory->table.arena);
 }
 
+static uint64_t
+tick_budget (const struct zram_memory *memory)
+{
+  return memory->background_cpu * PERCENT_NS;
+}
+
 /* True if there may be more to do at once; *LATER, if there will be.
  * Compaction has half of the time, and if it needs less the rest has more.
+ * REST: do neither, only what takes next to no time.
  */
 static bool
-tick (struct zram_memory *memory, bool *later)
+tick (struct zram_memory *memory, bool rest, bool *later)
 {
-  uint64_t now = clock_ns ();
-  uint64_t budget = memory->background_cpu * PERCENT_NS;
+  uint64_t now = clock_ns (), budget = tick_budget (memory);
   bool busy = is_busy (memory) || is_short (memory);
   bool more = table_poll (&memory->table);
 
-  *later = busy;
-  if (!busy || is_wasteful (memory))
-    more |= compact_until (memory, now + budget / 2);
-  more |= tick_stores (memory, busy, now + budget, later);
+  *later = busy || rest;
+  if (!rest) {
+    if (!busy || is_wasteful (memory))
+      more |= compact_until (memory, now + budget / 2);
+    more |= tick_stores (memory, busy, now + budget, later);
+  }
   /* Not what we have compressed ourselves. */
   memory->compressed = codecs_compressed (memory->codecs);
   if (release (memory, busy ? keep_for_writers (memory) : KEEP_POOL,
@@ -179,11 +187,18 @@ tick (struct zram_memory *memory, bool *later)
   return more;
 }
 
+/* Some portions take longer than a tick has: training, or a group with a
+ * slow codec.  Then as many ticks are left out as that takes.
+ */
 bool
 memory_tick (void *opaque)
 {
-  bool later, more = tick (opaque, &later);
+  struct zram_memory *memory = opaque;
+  uint64_t start = clock_thread_ns (), budget = tick_budget (memory), spent;
+  bool later, more = tick (memory, memory->overdrawn >= budget, &later);
 
+  spent = memory->overdrawn + clock_thread_ns () - start;
+  memory->overdrawn = spent > budget ? spent - budget : 0;
   return more || later;
 }
 
@@ -206,7 +221,7 @@ zram_memory_settle (struct zram_memory *memory)
 
   do {
     busy = is_busy (memory);
-    more = tick (memory, &later);
+    more = tick (memory, false, &later);
   } while ((more || busy) && --rounds);
   return rounds > 0;
 }

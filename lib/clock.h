@@ -19,4 +19,14 @@ clock_ns (void)
   return t.tv_sec * CLOCK_SECOND + t.tv_nsec;
 }
 
+/* What this thread has had of a processor. */
+static inline uint64_t
+clock_thread_ns (void)
+{
+  struct timespec t;
+
+  clock_gettime (CLOCK_THREAD_CPUTIME_ID, &t);
+  return t.tv_sec * CLOCK_SECOND + t.tv_nsec;
+}
+
 #endif /* CLOCK_H */

@@ -33,10 +33,10 @@
 #include <config.h>
 
 #include <string.h>
-#include <time.h>
 
 #include <zdict.h>
 
+#include "clock.h"
 #include "dictionary.h"
 #include "mapping.h"
 #include "store.h"
@@ -211,15 +211,6 @@ make_candidate (struct training *t)
                                 t->store->dictionary.base, dictionary, size);
 }
 
-static uint64_t
-thread_ns (void)
-{
-  struct timespec ts;
-
-  clock_gettime (CLOCK_THREAD_CPUTIME_ID, &ts);
-  return ts.tv_sec * UINT64_C (1000000000) + ts.tv_nsec;
-}
-
 /* Compress and decompress a page; returns the size of its object. */
 static size_t
 try_page (struct codecs *codecs, unsigned codec, const void *page)
@@ -244,11 +235,11 @@ judge (struct training *t, unsigned codec)
   unsigned pass, i;
 
   for (pass = 0; pass < NR_PASSES; pass++) {
-    uint64_t bytes = 0, start = thread_ns (), ns;
+    uint64_t bytes = 0, start = clock_thread_ns (), ns;
 
     for (i = NR_TRAIN; i < NR_SAMPLES; i++)
       bytes += try_page (t->store->memory->codecs, codec, t->pages[i]);
-    ns = thread_ns () - start;
+    ns = clock_thread_ns () - start;
     if (ns < cost.ns)
       cost.ns = ns;
     cost.bytes = bytes;

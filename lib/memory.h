@@ -25,7 +25,8 @@ struct zram_memory {
   struct codecs *codecs;
   uint64_t codecs_charged;      /* bytes */
   struct regroup regroup;
-  unsigned background_cpu;      /* percent of one processor */
+  unsigned background_cpu;      /* percent of one processor... */
+  uint64_t overdrawn;           /* ...and ns that ticks had above it */
   struct worker worker;
   struct keeper keeper;
   uint64_t reserve;             /* bytes, while the threads run */

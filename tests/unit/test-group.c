@@ -298,6 +298,32 @@ START_TEST (test_other_ways_to_leave)
 }
 END_TEST
 
+/* A slow codec takes longer than there is time for in a tick.  Some of
+ * those that follow do nothing then.
+ */
+START_TEST (test_share_of_the_processor)
+{
+  uint64_t grouped;
+  unsigned i;
+
+  setup ();
+  memory->regroup.codec.level = 19;
+  memory->background_cpu = 1;
+  zram_mark_idle (store);
+  for (i = 0; i < 1000 && stats ().grouped_pages == 0; i++)
+    memory_tick (memory);
+  grouped = stats ().grouped_pages;
+  ck_assert_uint_gt (grouped, 0);
+  ck_assert_uint_lt (grouped, NR);
+  for (i = memory->overdrawn / 1000000; i; i--)
+    memory_tick (memory);
+  ck_assert_uint_eq (stats ().grouped_pages, grouped);
+  make_idle ();
+  ck_assert_uint_eq (stats ().grouped_pages, NR);
+  teardown ();
+}
+END_TEST
+
 /* A page that was written comes back to its group where there is not one
  * unit to be had.
  */
@@ -471,7 +497,7 @@ UNIT_MAIN ("group", test_idle_pages_are_grouped, test_sizes_of_groups,
            test_what_is_used_is_not_grouped, test_age,
            test_second_read_leaves_the_group, test_slow_reader,
            test_pages_leave_until_none_is_left, test_other_ways_to_leave,
-           test_at_the_limit, test_reads_near_the_limit, test_small_limit,
+           test_share_of_the_processor, test_at_the_limit, test_reads_near_the_limit, test_small_limit,
            test_incompressible, test_settled, test_groups_are_moved,
            test_bad_configurations, test_validator_sees_faults,
            test_damaged)
