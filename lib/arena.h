@@ -92,10 +92,10 @@ uint64_t arena_release (struct arena *, uint64_t keep);
 
 /* Keep BYTES (a multiple of the chunk) in whole free chunks that hold
  * memory.  From now on arena_alloc hands out nothing but units that hold
- * memory.  Where there are none it waits for arena_refill, and fails only
- * if that did (with errno).  WAKE is called when it is time to refill; the
- * arena's lock is held then.  BYTES = 0 ends all this, and lets all go who
- * wait.
+ * memory.  Where there are none it waits for arena_refill or arena_free,
+ * and fails only if the former did (with errno).  WAKE is called when it is
+ * time to refill; the arena's lock is held then.  BYTES = 0 ends all this,
+ * and lets all go who wait.
  */
 void arena_set_reserve (struct arena *, uint64_t bytes,
                         void (*wake) (void *), void *opaque);
