@@ -70,7 +70,7 @@ age_slot (struct aging *a, slot *s)
 {
   uint64_t word = slot_peek (s);
 
-  if (!slot_has_object (word) || aging_is_idle (word))
+  if (!slot_has_age (word) || aging_is_idle (word))
     return;
   a->young = true;
   if (a->adding)
@@ -88,7 +88,7 @@ walk_leaf (struct zram_store *store, slot *s, uint64_t span, bool busy,
   for (i = 0; i < span; i += GROUP_PAGES_MAX) {
     for (k = i; k < i + GROUP_PAGES_MAX && k < span; k++)
       age_slot (a, &s[k]);
-    if (busy)
+    if (busy || store->memory->regroup.pages == 0)
       continue;
     if (regroup_run (store, &s[i], span - i) && clock_ns () >= end) {
       a->page += i + GROUP_PAGES_MAX;
@@ -121,7 +121,7 @@ aging_walk (struct zram_store *store, uint64_t end, bool busy, bool *later)
 {
   struct aging *a = &store->aging;
 
-  if (store->memory->regroup.pages == 0)
+  if (store->memory->regroup.pages == 0 && store->memory->tiers.nr == 0)
     return false;
   if (is_due (store)) {
     while (a->page < store->slots.nr_pages && walk_on (store, busy, end))
@@ -147,7 +147,7 @@ aging_mark_idle (struct zram_store *store)
     for (i = 0; s && i < span; i++) {
       uint64_t word = slot_peek (&s[i]);
 
-      if (slot_has_object (word))
+      if (slot_has_age (word))
         slot_try_change (&s[i], word, slot_word_aged (word, AGING_IDLE));
     }
     epoch_leave (token);

@@ -43,7 +43,7 @@ aging_is_idle (uint64_t word)
 static inline void
 aging_note (struct aging *aging, uint64_t word)
 {
-  if (slot_has_object (word) && !aging_is_idle (word)
+  if (slot_has_age (word) && !aging_is_idle (word)
       && !atomic_load_explicit (&aging->touched, memory_order_relaxed))
     atomic_store_explicit (&aging->touched, true, memory_order_relaxed);
 }

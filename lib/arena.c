@@ -426,14 +426,16 @@ is_releasable (const struct arena *arena, const struct arena_chunk *chunk)
   return chunk_spare (chunk);
 }
 
-/* Free memory that is neither in use nor in reserve, in bytes. */
-static uint64_t
-unreserved (const struct arena *arena)
+/* Exact under the lock; without it, never below zero. */
+uint64_t
+arena_unreserved (const struct arena *arena)
 {
   const struct arena_reserve *r = &arena->reserve;
   uint64_t reserved = r->filled < r->target ? r->filled : r->target;
+  uint64_t resident = arena_resident (arena);
+  uint64_t taken = arena_used (arena) + reserved * CHUNK_SIZE;
 
-  return (arena->resident - arena->used) * ARENA_UNIT - reserved * CHUNK_SIZE;
+  return resident > taken ? resident - taken : 0;
 }
 
 uint64_t
@@ -446,7 +448,7 @@ arena_release (struct arena *arena, uint64_t keep)
 
   pthread_mutex_lock (&arena->lock);
   for (todo = arena->made, i = 0; i < todo; i++) {
-    if (unreserved (arena) <= keep)
+    if (arena_unreserved (arena) <= keep)
       break;
     if (++arena->cursor >= arena->made)
       arena->cursor = 1;

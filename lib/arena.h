@@ -133,6 +133,9 @@ uint64_t arena_used (const struct arena *);
 uint64_t arena_used_max (const struct arena *);
 uint64_t arena_resident (const struct arena *);
 
+/* Free memory that is not in reserve, in bytes. */
+uint64_t arena_unreserved (const struct arena *);
+
 /* The number of units below which all that were ever used lie. */
 uint32_t arena_end (struct arena *);
 

@@ -169,7 +169,7 @@ tick (struct zram_memory *memory, bool rest, bool *later)
 {
   uint64_t now = clock_ns (), budget = tick_budget (memory);
   bool busy = is_busy (memory) || is_short (memory);
-  bool more = table_poll (&memory->table);
+  bool more = table_poll (&memory->table) | tiers_poll (&memory->tiers);
 
   *later = busy || rest;
   if (!rest) {
@@ -227,6 +227,13 @@ zram_memory_settle (struct zram_memory *memory)
 }
 
 /* Tidying (the pool's shrink) is no help here: it needs memory first. */
+void
+memory_tidy (struct zram_memory *memory, unsigned budget)
+{
+  pool_compact (&memory->pool, &budget, false);
+  release (memory, 0, 0);
+}
+
 static bool
 reclaim (struct zram_memory *memory, uint64_t freed)
 {

@@ -17,6 +17,7 @@
 
 #include <inttypes.h>
 #include <stdarg.h>
+#include <stdlib.h>
 
 #include "group.h"
 #include "memory.h"
@@ -30,12 +31,13 @@ struct check {
   uint64_t nr_named;            /* that slots name */
   uint64_t nr_live;             /* pages that groups say they have */
   uint64_t nr_grouped;          /* slots that say they are in one */
+  uint32_t *live[TIER_NR_MAX];  /* pages of each segment */
   uint64_t nr_table_pages;
 };
 
 /* What the slots of a store add up to. */
 struct sums {
-  uint64_t pages, object_bytes, same, huge, grouped;
+  uint64_t pages, object_bytes, same, huge, grouped, on_tiers;
 };
 
 static void __attribute__ ((format (printf, 2, 3)))
@@ -116,12 +118,25 @@ group_bytes (const struct check *check, uint64_t word)
     ? sizeof *header + header->size : 0;
 }
 
+/* A slot that names a record. */
+static void
+add_tier_slot (struct check *check, uint64_t word)
+{
+  const struct tiers *tiers = &check->memory->tiers;
+  unsigned n = slot_tier (word);
+
+  if (n >= tiers->nr || slot_segment (word) >= tiers->tiers[n]->nr_segments)
+    fault (check, "a slot names no segment: %" PRIx64, word);
+  else
+    check->live[n][slot_segment (word)]++;
+}
+
 static void
 add_slot (struct check *check, uint64_t word, struct sums *sums)
 {
   if (word & (SLOT_LOCK | SLOT_WAITERS))
     fault (check, "a slot is locked: %" PRIx64, word);
-  if (slot_has_object (word)
+  if (slot_has_age (word)
       && !codecs_is_valid (check->memory->codecs, slot_codec (word)))
     fault (check, "a slot names no codec: %" PRIx64, word);
   switch (slot_state (word)) {
@@ -145,6 +160,11 @@ add_slot (struct check *check, uint64_t word, struct sums *sums)
     check->nr_grouped++;
     sums->grouped++;
     sums->object_bytes += group_bytes (check, word);
+    break;
+  case SLOT_TIER:
+  case SLOT_TIER_GROUP:
+    sums->on_tiers++;
+    add_tier_slot (check, word);
     break;
   }
   sums->pages++;
@@ -172,6 +192,8 @@ check_store (struct check *check, const struct zram_store *store)
   expect (check, "huge pages", sums.huge, stats_read (stats, STATS_HUGE));
   expect (check, "pages in groups", sums.grouped,
           stats_read (stats, STATS_GROUPED));
+  expect (check, "pages on tiers", sums.on_tiers,
+          stats_read (stats, STATS_BD_COUNT));
 }
 
 static uint64_t
@@ -187,11 +209,40 @@ resident (struct zram_memory *memory)
   uint64_t sum = sizeof *memory + memory->codecs_charged
     + memory->pool.allocator_size + arena_charge (&memory->pool.arena)
     + arena_charge (&memory->table.arena)
-    + memory->regroup.charged;
+    + memory->regroup.charged
+    + tiers_charged (&memory->tiers)
+    + writeback_charged (&memory->writeback);
 
   for (store = memory->stores; store; store = store->next)
     sum += sizeof *store;
   return sum;
+}
+
+static void
+make_live (struct check *check)
+{
+  const struct tiers *tiers = &check->memory->tiers;
+  unsigned i;
+
+  for (i = 0; i < tiers->nr; i++) {
+    check->live[i] = calloc (tiers->tiers[i]->nr_segments, sizeof (uint32_t));
+    if (check->live[i] == NULL)
+      abort ();
+  }
+}
+
+/* Segments have as many pages as slots name them. */
+static unsigned
+check_tiers (struct check *check)
+{
+  struct tiers *tiers = &check->memory->tiers;
+  unsigned i, faults;
+
+  faults = tiers_check (tiers, (const uint32_t *const *) check->live,
+                        check->report);
+  for (i = 0; i < tiers->nr; i++)
+    free (check->live[i]);
+  return faults;
 }
 
 unsigned
@@ -201,10 +252,12 @@ zram_memory_check (struct zram_memory *memory, FILE *report)
   const struct zram_store *store;
   unsigned faults;
 
+  make_live (&check);
   faults = pool_check (&memory->pool, check_object, &check, report)
     + arena_check (&memory->table.arena, "table", report);
   for (store = memory->stores; store; store = store->next)
     check_store (&check, store);
+  faults += check_tiers (&check);
   expect (&check, "objects that slots name", check.nr_named,
           check.nr_objects);
   expect (&check, "pages in groups", check.nr_grouped, check.nr_live);

@@ -171,9 +171,11 @@ zram_memory_create (const struct zram_memory_config *config)
     .background_cpu = config->background_cpu ? : BACKGROUND_CPU,
   };
   regroup_init (&memory->regroup, &config->recompress);
+  writeback_init (&memory->writeback, memory);
   pthread_mutex_init (&memory->lock, NULL);
   pthread_mutex_init (&memory->reclaiming, NULL);
   worker_init (&memory->worker, memory_tick, memory);
+  tiers_init (&memory->tiers, &memory->limit, &memory->table.epoch);
   keeper_init (&memory->keeper, &memory->pool.arena, &memory->table.arena);
   if (make_parts (memory, config) == -1) {
     int err = errno;
@@ -193,6 +195,8 @@ zram_memory_destroy (struct zram_memory *memory)
   zram_memory_stop (memory);
   worker_destroy (&memory->worker);
   keeper_destroy (&memory->keeper);
+  writeback_destroy (&memory->writeback);
+  tiers_destroy (&memory->tiers);
   regroup_end (memory);
   limit_uncharge (&memory->limit, memory->regroup.charged);
   codecs_destroy (memory->codecs);
@@ -249,7 +253,8 @@ start_keeper (struct zram_memory *memory)
 int
 zram_memory_start (struct zram_memory *memory)
 {
-  if (start_keeper (memory) == -1)
+  if (start_keeper (memory) == -1
+      || writeback_start (&memory->writeback) == -1)
     return -1;
   return worker_start (&memory->worker);
 }
@@ -258,7 +263,33 @@ void
 zram_memory_stop (struct zram_memory *memory)
 {
   worker_stop (&memory->worker);
+  writeback_stop (&memory->writeback);
   keeper_stop (&memory->keeper);
+}
+
+int
+zram_add_tier (struct zram_memory *memory, const struct zram_tier *tier)
+{
+  int err = 0;
+
+  if (writeback_prepare (&memory->writeback) == 0
+      && tiers_add (&memory->tiers, tier) == 0)
+    return 0;
+  err = errno;
+  if (tier->ops->close)
+    tier->ops->close (tier->opaque);
+  errno = err;
+  return -1;
+}
+
+static void
+put_tiers (const struct tiers *tiers, struct zram_memory_stats *stats)
+{
+  unsigned i;
+
+  stats->nr_tiers = tiers->nr;
+  for (i = 0; i < tiers->nr; i++)
+    tier_stats (tiers->tiers[i], &stats->tiers[i]);
 }
 
 static void
@@ -289,4 +320,5 @@ zram_memory_stats (struct zram_memory *memory,
     .pages_compacted = compacted > 0 ? compacted : 0,
   };
   put_reserve (memory, stats);
+  put_tiers (&memory->tiers, stats);
 }

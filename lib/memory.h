@@ -15,7 +15,9 @@
 #include "pool.h"
 #include "regroup.h"
 #include "table.h"
+#include "tier.h"
 #include "worker.h"
+#include "writeback.h"
 #include "zram.h"
 
 struct zram_memory {
@@ -27,6 +29,8 @@ struct zram_memory {
   struct regroup regroup;
   unsigned background_cpu;      /* percent of one processor... */
   uint64_t overdrawn;           /* ...and ns that ticks had above it */
+  struct tiers tiers;
+  struct writeback writeback;
   struct worker worker;
   struct keeper keeper;
   uint64_t reserve;             /* bytes, while the threads run */
@@ -35,6 +39,7 @@ struct zram_memory {
   /* Covers the list, and what background work keeps in its stores. */
   pthread_mutex_t lock;
   struct zram_store *stores;
+  uint32_t last_store;          /* the number of the newest */
   struct dictionary_retired retired;
   uint64_t compressed;          /* pages, at the end of the last tick */
 };
@@ -55,6 +60,11 @@ bool memory_tick (void *opaque);
  * Locks of slots may be held, but none of the pool's.
  */
 bool memory_reclaim (struct zram_memory *, uint64_t freed);
+
+/* Objects were freed: compact, moving at most so many others, and return
+ * what that has freed to the system.
+ */
+void memory_tidy (struct zram_memory *, unsigned budget);
 
 /* Wait until leaves that were retired are free.  True if there were any.
  * The caller must not be inside the epoch.

@@ -85,7 +85,8 @@ object_bytes (uint64_t word)
 static unsigned
 counted_codec (uint64_t word)
 {
-  return slot_state (word) == SLOT_RAM ? slot_codec (word) : CODEC_RAW;
+  return slot_state (word) == SLOT_RAM || slot_on_tier (word)
+    ? slot_codec (word) : CODEC_RAW;
 }
 
 /* A page's slot said OLD and says NEW now. */
@@ -105,6 +106,7 @@ count_change (struct zram_store *store, uint64_t old, uint64_t new)
              object_bytes (new) - object_bytes (old));
   stats_add (stats, STATS_GROUPED, (slot_state (new) == SLOT_GROUP)
                                    - (slot_state (old) == SLOT_GROUP));
+  stats_add (stats, STATS_BD_COUNT, slot_on_tier (new) - slot_on_tier (old));
   stats_add (stats, STATS_SAME, is_same (new) - is_same (old));
   stats_add (stats, STATS_HUGE, huge - is_object_of (old, CODEC_RAW));
   stats_add (stats, STATS_HUGE_SINCE, huge);
@@ -148,6 +150,8 @@ free_object (struct zram_store *store, uint64_t word)
     pool_free (&store->memory->pool, slot_offset (word));
   else if (slot_state (word) == SLOT_GROUP)
     group_leave (store, word);
+  else if (slot_on_tier (word))
+    tier_leave (&store->memory->tiers, word);
 }
 
 /* ---- Words and pages ----------------------------------------------- */
@@ -243,6 +247,10 @@ decode (struct zram_store *store, struct codec_reader *reader,
   case SLOT_EMPTY:
   case SLOT_DEAD:
     fill (data, 0);
+    break;
+  case SLOT_TIER:
+  case SLOT_TIER_GROUP:
+    ok = false;                 /* not under a lock: see fetch */
   }
   if (!ok)
     errno = EIO;
@@ -270,6 +278,22 @@ encode_smaller (struct zram_store *store, struct codec_context *context,
   return slot_word_ram (codec, size, offset);
 }
 
+/* The same, and as it is if it does not compress; 0 only at the limit. */
+static uint64_t
+encode_somehow (struct zram_store *store, struct codec_context *context,
+                const void *data, uint32_t owner)
+{
+  struct pool *pool = &store->memory->pool;
+  uint64_t word = encode_smaller (store, context, data, owner,
+                                  ZRAM_PAGE_SIZE);
+  uint64_t offset = word ? 0 : pool_alloc (pool, ZRAM_PAGE_SIZE, owner);
+
+  if (offset == 0)
+    return word;
+  memcpy (pool_object (pool, offset), data, ZRAM_PAGE_SIZE);
+  return slot_word_ram (CODEC_RAW, ZRAM_PAGE_SIZE, offset);
+}
+
 void
 page_replaced (struct zram_store *store, uint64_t old, uint64_t new)
 {
@@ -292,7 +316,7 @@ needs_reader (const struct zram_store *store, uint64_t word)
 static uint64_t
 touched (struct zram_store *store, uint64_t word)
 {
-  if (!slot_has_object (word))
+  if (!slot_has_age (word))
     return word;
   word = slot_word_touched (word);
   aging_note (&store->aging, word);
@@ -314,7 +338,8 @@ read_slot (struct zram_store *store, struct codec_reader *reader,
     errno = EAGAIN;
     return -1;
   }
-  if (reader == NULL && needs_reader (store, *word)) {
+  if (slot_on_tier (*word)
+      || (reader == NULL && needs_reader (store, *word))) {
     slot_unlock (s, *word);
     errno = EAGAIN;
     return -1;
@@ -335,9 +360,8 @@ page_leave_group (struct zram_store *store, slot *s, uint64_t word,
   if (arena_is_short (&store->memory->pool.arena))
     return;
   context = codecs_get (codecs);
-  new = encode_smaller (store, context, data,
-                        table_owner (&store->memory->table, s),
-                        ZRAM_PAGE_SIZE);
+  new = encode_somehow (store, context, data,
+                        table_owner (&store->memory->table, s));
   codecs_put (codecs, context);
   if (new == 0)
     return;
@@ -349,13 +373,77 @@ page_leave_group (struct zram_store *store, slot *s, uint64_t word,
 }
 
 /* A page that leaves its group takes memory, and frees none until all have
- * left.  That must not be what others will be short of.
+ * left; one that comes back from a tier frees none at all.  That must not be
+ * what others will be short of.
  */
 static bool
 may_leave_group (struct zram_store *store)
 {
   return !limit_is_near (&store->memory->limit)
     && !arena_is_low (&store->memory->pool.arena);
+}
+
+/* The page from the record that a word names. */
+static bool
+decode_record (struct zram_store *store, struct codec_reader *reader,
+               uint64_t page, uint64_t word,
+               const struct tier_record *record, void *data)
+{
+  const struct group_header *header = (const void *) (record + 1);
+  struct codecs *codecs = store->memory->codecs;
+  const unsigned char *pages;
+
+  if (slot_state (word) == SLOT_TIER)
+    return codecs_decompress (codecs, reader, slot_codec (word), record + 1,
+                              record->size, data);
+  pages = codecs_decompress_group (codecs, reader, slot_codec (word),
+                                   header + 1, header->size,
+                                   group_pages (header) * ZRAM_PAGE_SIZE);
+  if (pages)
+    memcpy (data, pages + group_index (header, page % GROUP_PAGES_MAX)
+                          * ZRAM_PAGE_SIZE, ZRAM_PAGE_SIZE);
+  return pages != NULL;
+}
+
+/* Bring a page from a tier.  Its slot says WORD and is not locked: others
+ * need not wait for the storage, and a writer can overtake us.
+ */
+static int
+fetch (struct zram_store *store, uint64_t page, uint64_t word, void *data)
+{
+  struct zram_memory *memory = store->memory;
+  const struct tier_record *record = tiers_fetch (&memory->tiers, word);
+  struct codec_reader *reader;
+  bool ok;
+
+  if (record == NULL)
+    return -1;
+  stats_add (&store->stats, STATS_BD_READS, 1);
+  reader = codecs_get_reader (memory->codecs);
+  ok = decode_record (store, reader, page, word, record, data);
+  codecs_put_reader (memory->codecs, reader);
+  tiers_put (&memory->tiers, record);
+  errno = EIO;
+  return ok ? 0 : -1;
+}
+
+/* The same for a reader.  The second time within a while the page comes
+ * back to RAM.
+ */
+static int
+read_from_tier (struct zram_store *store, slot *s, uint64_t page,
+                uint64_t word, void *data, bool touch)
+{
+  uint64_t young = slot_word_touched (word);
+
+  if (fetch (store, page, word, data) == -1)
+    return -1;
+  if (!touch || !slot_try_change (s, word, young))
+    return 0;
+  aging_note (&store->aging, young);
+  if (!aging_is_idle (word) && may_leave_group (store))
+    page_leave_group (store, s, young, data);
+  return 0;
 }
 
 /* One try: EAGAIN if the page has changed too much meanwhile. */
@@ -370,6 +458,8 @@ try_read (struct zram_store *store, uint64_t page, void *data, bool touch)
 
   if (slot_state (word) == SLOT_EMPTY || slot_state (word) == SLOT_SAME)
     return decode (store, NULL, word, data);
+  if (slot_on_tier (word))
+    return read_from_tier (store, s, page, word, data, touch);
   if (needs_reader (store, word))
     reader = codecs_get_reader (codecs);
   r = read_slot (store, reader, s, data, touch, &word);
@@ -450,15 +540,33 @@ write_whole (struct zram_store *store, struct codec_context *context,
   return 0;
 }
 
+/* What a page was that is on a tier; the word is 0 if it was not. */
+struct fetched {
+  uint64_t word;
+  unsigned char page[ZRAM_PAGE_SIZE];
+};
+
+/* The contents of a page whose slot is locked and says OLD. */
+static int
+old_contents (struct zram_store *store, struct codec_reader *reader,
+              uint64_t old, const struct fetched *fetched, void *data)
+{
+  if (!slot_on_tier (old))
+    return decode (store, reader, old, data);
+  memcpy (data, fetched->page, ZRAM_PAGE_SIZE);
+  return 0;
+}
+
 /* The slot is locked and says OLD.  On failure it still is and does. */
 static int
 rewrite (struct zram_store *store, struct codec_context *context,
          struct codec_reader *reader, slot *s, uint64_t old,
-         const void *buf, size_t from, size_t count)
+         const struct fetched *fetched, const void *buf, size_t from,
+         size_t count)
 {
   uint64_t word;
 
-  if (decode (store, reader, old, context->page) == -1)
+  if (old_contents (store, reader, old, fetched, context->page) == -1)
     return -1;
   if (buf)
     memcpy (context->page + from, buf, count);
@@ -472,9 +580,11 @@ rewrite (struct zram_store *store, struct codec_context *context,
   return 0;
 }
 
+/* EAGAIN: the page has gone to a tier, or to another place there. */
 static int
 write_part (struct zram_store *store, struct codec_context *context,
-            struct codec_reader *reader, uint64_t page, const void *buf,
+            struct codec_reader *reader, uint64_t page,
+            const struct fetched *fetched, const void *buf,
             size_t from, size_t count)
 {
   uint64_t old;
@@ -489,11 +599,14 @@ write_part (struct zram_store *store, struct codec_context *context,
       break;
     sched_yield ();
   }
-  if (rewrite (store, context, reader, s, old, buf, from, count) == -1) {
-    slot_unlock (s, old);
-    return -1;
-  }
-  return 0;
+  if (slot_on_tier (old)
+      && slot_word_aged (old, 0) != slot_word_aged (fetched->word, 0))
+    errno = EAGAIN;
+  else if (rewrite (store, context, reader, s, old, fetched, buf, from, count)
+           == 0)
+    return 0;
+  slot_unlock (s, old);
+  return -1;
 }
 
 /* Zeroes that are written to a hole are there already. */
@@ -505,26 +618,66 @@ is_hole (struct zram_store *store, uint64_t page)
   return s == NULL || slot_state (slot_peek (s)) == SLOT_EMPTY;
 }
 
-int
-page_write (struct zram_store *store, uint64_t page, const void *buf,
-            size_t from, size_t count)
+/* The storage is waited for before anything is taken that others want. */
+static int
+fetch_first (struct zram_store *store, uint64_t page, struct fetched *fetched)
+{
+  slot *s = slots_find (&store->slots, page);
+  uint64_t word = s ? slot_peek (s) : 0;
+
+  fetched->word = slot_on_tier (word) ? word : 0;
+  return fetched->word ? fetch (store, page, word, fetched->page) : 0;
+}
+
+static int
+try_write_part (struct zram_store *store, uint64_t page, const void *buf,
+                size_t from, size_t count)
 {
   struct codecs *codecs = store->memory->codecs;
   struct codec_context *context;
   struct codec_reader *reader;
+  struct fetched fetched;
+  int r;
+
+  if (fetch_first (store, page, &fetched) == -1)
+    return -1;
+  context = codecs_get (codecs);
+  reader = codecs_get_reader (codecs);
+  r = write_part (store, context, reader, page, &fetched, buf, from, count);
+  codecs_put_reader (codecs, reader);
+  codecs_put (codecs, context);
+  return r;
+}
+
+static int
+write_page (struct zram_store *store, uint64_t page, const void *buf,
+            size_t from, size_t count)
+{
+  struct codecs *codecs = store->memory->codecs;
+  struct codec_context *context;
+  int r;
+
+  if (buf && count == ZRAM_PAGE_SIZE) {
+    context = codecs_get (codecs);
+    r = write_whole (store, context, page, buf);
+    codecs_put (codecs, context);
+    return r;
+  }
+  while ((r = try_write_part (store, page, buf, from, count)) == -1
+         && errno == EAGAIN)
+    sched_yield ();
+  return r;
+}
+
+int
+page_write (struct zram_store *store, uint64_t page, const void *buf,
+            size_t from, size_t count)
+{
   int r;
 
   if (buf == NULL && is_hole (store, page))
     return 0;
-  context = codecs_get (codecs);
-  if (buf && count == ZRAM_PAGE_SIZE)
-    r = write_whole (store, context, page, buf);
-  else {
-    reader = codecs_get_reader (codecs);
-    r = write_part (store, context, reader, page, buf, from, count);
-    codecs_put_reader (codecs, reader);
-  }
-  codecs_put (codecs, context);
+  r = write_page (store, page, buf, from, count);
   if (r == -1) {
     int err = errno;
 

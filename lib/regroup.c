@@ -68,7 +68,7 @@ regroup_init (struct regroup *regroup, const struct zram_recompress *config)
 {
   *regroup = (struct regroup) {
     .pages = config->group,
-    .age_ns = config->age * CLOCK_SECOND,
+    .age_ns = (config->age ? : REGROUP_AGE) * CLOCK_SECOND,
     .codec = config->codec,
     .index = -1,
   };

@@ -12,6 +12,11 @@
 #include "group.h"
 #include "slot.h"
 
+/* Seconds after which a page is idle, if nobody says.  (Tiers want to
+ * know as well.)
+ */
+#define REGROUP_AGE 60
+
 struct regroup_work;
 struct zram_memory;
 struct zram_store;

@@ -15,13 +15,17 @@
  *                 the page's object in the arena
  *       GROUP     codec 10..15, place 16..27, offset / 16 28..63: the
  *                 page is in an object with others (group.h)
+ *       TIER      codec 10..15, tier 16..18, segment 19..42, offset / 64
+ *                 43..56, length 57..63: the page's object is in a record
+ *                 on a tier (tier.h)
+ *       TIER_GROUP  the same: the page is in a group there
  *       SAME      pattern 32..63: the page repeats this 32-bit value
  *       DEAD      a number 32..62: the leaf was taken out of the
  *                 directory, look the page up again.  Bits 31 and 63
  *                 are set, so that the word is also two dead entries of
  *                 a directory's node (slots.h)
  *
- * Only RAM and GROUP have an age, and only RAM can be settled.
+ * EMPTY, SAME and DEAD have no age, and only RAM can be settled.
  *
  * A word changes from one unlocked value to another in one atomic step
  * (slot_exchange), or under its lock (slot_lock, slot_unlock).  A writer
@@ -52,6 +56,8 @@ enum slot_state {
   SLOT_SAME,
   SLOT_DEAD,
   SLOT_GROUP,
+  SLOT_TIER,
+  SLOT_TIER_GROUP,
 };
 
 #define SLOT_LOCK    UINT64_C (1)
@@ -116,6 +122,40 @@ slot_place (uint64_t word)
   return word >> 16 & 4095;
 }
 
+/* Where a record is, see tier.h.  LENGTH is below 128. */
+static inline uint64_t
+slot_word_tier (enum slot_state state, unsigned codec, unsigned tier,
+                uint32_t segment, unsigned offset, unsigned length)
+{
+  return (uint64_t) state << 2 | (uint64_t) codec << 10
+    | (uint64_t) tier << 16 | (uint64_t) segment << 19
+    | (uint64_t) (offset / 64) << 43 | (uint64_t) length << 57;
+}
+
+static inline unsigned
+slot_tier (uint64_t word)
+{
+  return word >> 16 & 7;
+}
+
+static inline uint32_t
+slot_segment (uint64_t word)
+{
+  return word >> 19 & 0xffffff;
+}
+
+static inline unsigned
+slot_tier_offset (uint64_t word)
+{
+  return (word >> 43 & 0x3fff) * 64;
+}
+
+static inline unsigned
+slot_tier_length (uint64_t word)
+{
+  return word >> 57;
+}
+
 static inline unsigned
 slot_age (uint64_t word)
 {
@@ -142,6 +182,21 @@ static inline bool
 slot_has_object (uint64_t word)
 {
   return slot_state (word) == SLOT_RAM || slot_state (word) == SLOT_GROUP;
+}
+
+/* Whether what the word names is on a tier. */
+static inline bool
+slot_on_tier (uint64_t word)
+{
+  return slot_state (word) == SLOT_TIER
+    || slot_state (word) == SLOT_TIER_GROUP;
+}
+
+/* Whether the word has an age. */
+static inline bool
+slot_has_age (uint64_t word)
+{
+  return slot_has_object (word) || slot_on_tier (word);
 }
 
 /* The same object at another place. */

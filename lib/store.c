@@ -41,6 +41,7 @@ end (struct zram_store *store, epoch_token *token, int r,
 {
   epoch_leave (token);
   worker_poke (&store->memory->worker);
+  writeback_poke (&store->memory->writeback);
   if (r == -1)
     stats_add (&store->stats, failed, 1);
   return r;
@@ -77,9 +78,18 @@ zram_read (struct zram_store *store, void *buf, size_t count, uint64_t offset)
   return end (store, token, r, STATS_FAILED_READS);
 }
 
+/* Something may be freed while a request waits that is outside of the
+ * epoch: leaves that were retired, or pages that go to a tier.
+ */
+static bool
+wait_for_memory (struct zram_memory *memory, unsigned tries)
+{
+  return (tries && memory_wait_for_leaves (memory))
+    || writeback_wait (&memory->writeback);
+}
+
 /* Write part of a page, or zeroes if BUF is NULL.  If there is no memory
- * for it, leaves that were retired may be waiting for requests to end,
- * and this is one: so it steps out of the epoch and in again.
+ * for it, it steps out of the epoch and waits.
  */
 static int
 write_in_page (struct zram_store *store, epoch_token **token,
@@ -95,11 +105,12 @@ write_in_page (struct zram_store *store, epoch_token **token,
     again = false;
     if (r == -1 && errno == ENOSPC) {
       epoch_leave (*token);
-      again = memory_wait_for_leaves (store->memory);
+      again = wait_for_memory (store->memory, tries);
+      tries -= tries > 0;
       *token = begin (store);
       errno = ENOSPC;
     }
-  } while (again && tries--);
+  } while (again);
   return r;
 }
 
@@ -272,6 +283,8 @@ extent_of (uint64_t word)
     return slot_pattern (word) ? ZRAM_EXTENT_DATA : ZRAM_EXTENT_ZERO;
   case SLOT_RAM:
   case SLOT_GROUP:
+  case SLOT_TIER:
+  case SLOT_TIER_GROUP:
     break;
   }
   return ZRAM_EXTENT_DATA;
@@ -337,6 +350,7 @@ store_link (struct zram_store *store)
 
   pthread_mutex_lock (&memory->lock);
   regroup_prepare (memory);
+  store->number = ++memory->last_store;
   store->next = memory->stores;
   if (store->next)
     store->next->prev = store;
@@ -506,6 +520,9 @@ zram_store_stats (struct zram_store *store, struct zram_store_stats *stats)
     .invalid_io = stats_read (s, STATS_INVALID_IO),
     .notify_free = stats_read (s, STATS_NOTIFY_FREE),
     .grouped_pages = stats_read (s, STATS_GROUPED),
+    .bd_count = stats_read (s, STATS_BD_COUNT),
+    .bd_reads = stats_read (s, STATS_BD_READS),
+    .bd_writes = stats_read (s, STATS_BD_WRITES),
     .dictionary_generation = atomic_load (&d->generation),
     .dictionary_trained_from = atomic_load (&d->trained_from),
     .dictionary_size_gain = atomic_load (&d->size_gain),

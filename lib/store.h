@@ -20,6 +20,7 @@
 struct zram_store {
   struct zram_memory *memory;
   uint64_t size;
+  uint32_t number;              /* no other store of the memory ever has it */
   struct slots slots;
   int level;                    /* of the algorithm */
   _Atomic unsigned codec;       /* that writes use */

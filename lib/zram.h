@@ -208,6 +208,48 @@ void zram_mark_idle (struct zram_store *);
 /* Free everything.  All stores must have been closed.  NULL is fine. */
 void zram_memory_destroy (struct zram_memory *);
 
+/* ---- Tiers --------------------------------------------------------- */
+
+/* Storage below RAM.  The functions may be called from several threads at
+ * once.  Offsets and counts are multiples of 4096, buffers are aligned to
+ * as much.  read and write return 0, or -1 and errno; discard says that
+ * what is there is not needed any more, and close that nothing is.  Those
+ * two may be NULL.
+ */
+struct zram_tier_ops {
+  int (*read) (void *opaque, void *buf, size_t count, uint64_t offset);
+  int (*write) (void *opaque, const void *buf, size_t count,
+                uint64_t offset);
+  void (*discard) (void *opaque, uint64_t count, uint64_t offset);
+  void (*close) (void *opaque);
+};
+
+struct zram_tier {
+  const struct zram_tier_ops *ops;
+  void *opaque;
+  uint64_t size;                /* bytes; whole MiB of it are used */
+};
+
+/* Storage in a file or on a block device.  A file gets the size WANTED and
+ * is made (mode 0600) if it is not there; WANTED may be 0 for one that has
+ * its size.  Of a device at most WANTED bytes are used.  -1 and errno:
+ * EBUSY if a device is mounted or in use otherwise; EEXIST if there is
+ * something on it that is not ours, unless FORCE; EINVAL if it is smaller
+ * than 2 MiB.
+ */
+int zram_tier_file (const char *path, uint64_t wanted, bool force,
+                    struct zram_tier *);
+
+/* Use a tier, below those that there are.  Call it before
+ * zram_memory_start.  What the memory has, it closes; so does this if it
+ * fails.  From now on idle objects leave RAM before the limit is reached,
+ * and a write fails with ENOSPC only if the tiers are full as well.  All
+ * that was on the storage is overwritten.  -1 and errno: EINVAL if it is
+ * smaller than 2 MiB, ENOSPC if there are eight already or the limit
+ * leaves no room, ENOMEM.
+ */
+int zram_add_tier (struct zram_memory *, const struct zram_tier *);
+
 /* ---- Stores -------------------------------------------------------- */
 
 /* Make a store of SIZE bytes (1 to ZRAM_SIZE_MAX; need not be a
@@ -284,6 +326,9 @@ struct zram_store_stats {
   uint64_t invalid_io;          /* requests outside the store */
   uint64_t notify_free;         /* pages freed by trim */
   uint64_t grouped_pages;       /* pages that are stored with others */
+  uint64_t bd_count;            /* pages on tiers */
+  uint64_t bd_reads;            /* pages read from them */
+  uint64_t bd_writes;           /* pages written to them */
 
   /* The dictionary in use; all 0 if there is none. */
   unsigned dictionary_generation;       /* how many there have been */
@@ -301,6 +346,8 @@ struct zram_store_stats {
 };
 void zram_store_stats (struct zram_store *, struct zram_store_stats *);
 
+#define ZRAM_TIERS_MAX 8
+
 /* Of all stores on a memory together. */
 struct zram_memory_stats {
   uint64_t mem_used_total;      /* memory the pool holds for objects */
@@ -314,6 +361,17 @@ struct zram_memory_stats {
   uint64_t reserve_filled;      /* what there is */
   uint64_t reserve_low;         /* the least that there was since its start */
   uint64_t reserve_waits;       /* how often a request had to wait for it */
+
+  unsigned nr_tiers;
+  struct zram_tier_stats {
+    uint64_t size;              /* bytes */
+    uint64_t segments;          /* in all, of 1 MiB, and... */
+    uint64_t free_segments;     /* ...those that are free */
+    uint64_t pages;             /* that are stored here */
+    uint64_t bytes_written;
+    uint64_t reads, writes;     /* requests */
+    uint64_t read_errors, write_errors;
+  } tiers[ZRAM_TIERS_MAX];
 };
 void zram_memory_stats (struct zram_memory *, struct zram_memory_stats *);
 

@@ -128,6 +128,54 @@ set_reserve (struct parameters *p, const char *key, const char *value)
 }
 
 static int
+set_tier (struct parameters *p, const char *key, const char *value)
+{
+  struct tier_parameters *tier = &p->tiers[p->nr_tiers];
+
+  if (*value == '\0') {
+    nbdkit_error ("%s=: the path of the tier is empty", key);
+    return -1;
+  }
+  if (p->nr_tiers == ZRAM_TIERS_MAX) {
+    nbdkit_error ("%s=%s: there can be at most %d tiers", key, value,
+                  ZRAM_TIERS_MAX);
+    return -1;
+  }
+  tier->text = value;
+  tier->path = nbdkit_absolute_path (value);
+  if (!tier->path)
+    return -1;
+  p->nr_tiers++;
+  return 0;
+}
+
+/* The tier that a parameter speaks of: the one before it. */
+static struct tier_parameters *
+last_tier (struct parameters *p, const char *key, const char *value)
+{
+  if (p->nr_tiers)
+    return &p->tiers[p->nr_tiers - 1];
+  nbdkit_error ("%s=%s: there is no tier= before it", key, value);
+  return NULL;
+}
+
+static int
+set_tier_size (struct parameters *p, const char *key, const char *value)
+{
+  struct tier_parameters *tier = last_tier (p, key, value);
+
+  return tier ? value_size (key, value, &tier->size) : -1;
+}
+
+static int
+set_tier_force (struct parameters *p, const char *key, const char *value)
+{
+  struct tier_parameters *tier = last_tier (p, key, value);
+
+  return tier ? value_bool (key, value, &tier->force) : -1;
+}
+
+static int
 set_control (struct parameters *p, const char *key, const char *value)
 {
   if (*value == '\0') {
@@ -152,6 +200,9 @@ static const struct {
   { "allocator", set_allocator },
   { "swap", set_swap },
   { "reserve", set_reserve },
+  { "tier", set_tier },
+  { "tier-size", set_tier_size },
+  { "tier-force", set_tier_force },
   { "control", set_control },
 };
 
@@ -225,6 +276,23 @@ complete_reserve (struct parameters *p)
   return 0;
 }
 
+/* Without a limit nothing would ever leave RAM. */
+static int
+check_tiers (const struct parameters *p)
+{
+  if (p->nr_tiers && p->mem_limit == 0) {
+    nbdkit_error ("tier=%s: a tier is used when mem-limit is reached, "
+                  "and there is no mem-limit", p->tiers[0].text);
+    return -1;
+  }
+  if (p->nr_tiers && p->swap) {
+    nbdkit_error ("tier=%s: with swap=true there can be no tiers: the kernel "
+                  "may need memory to write to them", p->tiers[0].text);
+    return -1;
+  }
+  return 0;
+}
+
 static int
 check_mem_limit (const struct parameters *p)
 {
@@ -252,7 +320,7 @@ parameters_complete (struct parameters *p)
     return -1;
   }
   if (complete_dictionary (p) == -1 || complete_recompress (p) == -1
-      || complete_reserve (p) == -1)
+      || complete_reserve (p) == -1 || check_tiers (p) == -1)
     return -1;
   return check_mem_limit (p);
 }
@@ -264,4 +332,6 @@ parameters_free (struct parameters *p)
   p->dictionary = NULL;
   free (p->control);
   p->control = NULL;
+  while (p->nr_tiers)
+    free (p->tiers[--p->nr_tiers].path);
 }

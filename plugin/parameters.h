@@ -29,8 +29,20 @@
   "                          deadlock (default: false).\n"              \
   "reserve=<SIZE>            With swap=true, memory that is kept ready\n" \
   "                          (default: 16M).\n"                         \
+  "tier=<PATH>               Slower storage for what RAM has no room for:\n" \
+  "                          a file or a block device.  Repeatable,\n" \
+  "                          from fast to slow.\n"                     \
+  "tier-size=<SIZE>          Size of the tier before it.\n"            \
+  "tier-force=true|false     Overwrite what is on the tier before it.\n" \
   "control=<PATH>            Serve statistics over HTTP on this Unix\n" \
   "                          domain socket (default: do not)."
+
+struct tier_parameters {
+  const char *text;             /* as the user wrote it */
+  char *path;                   /* absolute */
+  uint64_t size;                /* 0: not given */
+  bool force;
+};
 
 /* Strings that are const belong to nbdkit. */
 struct parameters {
@@ -47,6 +59,8 @@ struct parameters {
   bool swap;                    /* swap=true */
   uint64_t reserve;             /* 0: not given */
   const char *reserve_text;     /* as the user wrote it, for messages */
+  struct tier_parameters tiers[ZRAM_TIERS_MAX];
+  unsigned nr_tiers;
   char *control;                /* absolute path, or NULL */
 };
 

@@ -130,6 +130,40 @@ name_instance (void)
 }
 
 static int
+add_tier (const struct tier_parameters *p)
+{
+  struct zram_tier tier;
+
+  if (zram_tier_file (p->path, p->size, p->force, &tier) == 0) {
+    if (zram_add_tier (disk.memory, &tier) == 0)
+      return 0;
+    nbdkit_error ("tier=%s: %s", p->text, errno == ENOSPC
+                  ? "mem-limit leaves no room for what it takes"
+                  : strerror (errno));
+  }
+  else if (errno == EEXIST)
+    nbdkit_error ("tier=%s: there is something on it, which tier-force=true "
+                  "would overwrite", p->text);
+  else if (errno == EINVAL)
+    nbdkit_error ("tier=%s: it must have at least 2M (tier-size=SIZE gives "
+                  "a file its size)", p->text);
+  else
+    nbdkit_error ("tier=%s: %m", p->text);
+  return -1;
+}
+
+static int
+add_tiers (void)
+{
+  unsigned i;
+
+  for (i = 0; i < parameters.nr_tiers; i++)
+    if (add_tier (&parameters.tiers[i]) == -1)
+      return -1;
+  return 0;
+}
+
+static int
 plugin_get_ready (void)
 {
   struct zram_memory_config config = parameters_memory_config (&parameters);
@@ -150,6 +184,8 @@ plugin_get_ready (void)
     nbdkit_error ("cannot set up memory: %m");
     return -1;
   }
+  if (add_tiers () == -1)
+    return -1;
   disk.store = zram_open (disk.memory, parameters.size, &disk.codec);
   if (!disk.store) {
     nbdkit_error ("cannot make a disk of %" PRIu64 " bytes%s%s: %m",

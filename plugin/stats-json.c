@@ -72,6 +72,30 @@ put_swap_safe (FILE *fp, const struct stats_source *source,
   put_bool (fp, "preallocated", safe->preallocated, "\n  }");
 }
 
+static void
+put_tiers (FILE *fp, const struct zram_memory_stats *m)
+{
+  unsigned i;
+
+  fprintf (fp, ",\n  \"tiers\": [");
+  for (i = 0; i < m->nr_tiers; i++) {
+    const struct zram_tier_stats *t = &m->tiers[i];
+
+    fprintf (fp, "%s\n    {\n      \"size\": %" PRIu64
+             ",\n      \"segments\": %" PRIu64
+             ",\n      \"free_segments\": %" PRIu64
+             ",\n      \"pages\": %" PRIu64
+             ",\n      \"bytes_written\": %" PRIu64
+             ",\n      \"reads\": %" PRIu64 ",\n      \"writes\": %" PRIu64
+             ",\n      \"read_errors\": %" PRIu64
+             ",\n      \"write_errors\": %" PRIu64 "\n    }",
+             i ? "," : "", t->size, t->segments, t->free_segments, t->pages,
+             t->bytes_written, t->reads, t->writes, t->read_errors,
+             t->write_errors);
+  }
+  fprintf (fp, m->nr_tiers ? "\n  ]" : " ]");
+}
+
 char *
 stats_json (const struct stats_source *source, size_t *len)
 {
@@ -110,10 +134,10 @@ stats_json (const struct stats_source *source, size_t *len)
   put_number (fp, "invalid_io", s.invalid_io);
   put_number (fp, "notify_free", s.notify_free);
 
-  /* bd_stat: there is no backing device yet. */
-  put_number (fp, "bd_count", 0);
-  put_number (fp, "bd_reads", 0);
-  put_number (fp, "bd_writes", 0);
+  /* bd_stat: tiers are what zram calls the backing device. */
+  put_number (fp, "bd_count", s.bd_count);
+  put_number (fp, "bd_reads", s.bd_reads);
+  put_number (fp, "bd_writes", s.bd_writes);
 
   /* What zram has no name for. */
   put_number (fp, "resident", m.resident);
@@ -124,6 +148,7 @@ stats_json (const struct stats_source *source, size_t *len)
   put_number (fp, "reserve_low", m.reserve_low);
   put_number (fp, "reserve_waits", m.reserve_waits);
   put_swap_safe (fp, source, &m);
+  put_tiers (fp, &m);
   fputs ("\n}\n", fp);
 
   if (fclose (fp) == EOF) {

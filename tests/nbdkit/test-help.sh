@@ -9,6 +9,7 @@
 cat "$tmp/help"
 for word in size= mem-limit= algorithm= allocator= control= dictionary= \
             swap= reserve= recompress= background-cpu= \
+            tier= tier-size= tier-force= \
             auto lz4 lz4hc zstd none zsmalloc zbud; do
   grep -qF -- "$word" "$tmp/help" || fail "--help does not name $word"
 done

@@ -106,6 +106,20 @@ refused reserve 1M -- 1G reserve=1M
 refused reserve abc -- 1G swap=true reserve=abc
 refused reserve 1023K 1M -- 1G swap=true reserve=1023K
 refused reserve 65G 64G -- 1G swap=true reserve=65G
+refused tier mem-limit -- 1G tier="$tmp/tier" tier-size=8M
+refused tier swap -- 1G mem-limit=64M swap=true tier="$tmp/tier" tier-size=8M
+refused tier "$tmp/tier" -- 1G mem-limit=64M tier="$tmp/tier"
+refused tier "$tmp/tier" 2M -- 1G mem-limit=64M tier="$tmp/tier" tier-size=1M
+refused tier "$tmp/none/t" -- 1G mem-limit=64M tier="$tmp/none/t" tier-size=8M
+refused tier "$tmp/file" tier-force \
+        -- 1G mem-limit=64M tier="$tmp/file" tier-size=8M
+refused tier "$tmp" -- 1G mem-limit=64M tier="$tmp"
+refused tier -- 1G mem-limit=64M tier=
+refused tier-size 8M -- 1G mem-limit=64M tier-size=8M
+refused tier-size many -- 1G mem-limit=64M tier="$tmp/tier" tier-size=many
+refused tier-force true -- 1G mem-limit=64M tier-force=true
+refused tier-force maybe -- 1G mem-limit=64M tier="$tmp/tier" tier-force=maybe
+
 refused mem-limit 16M -- 1G swap=true mem-limit=16M
 refused mem-limit 40M -- 1G swap=true reserve=40M mem-limit=40M
 
@@ -141,6 +155,9 @@ accepted 1G recompress=zstd
 accepted 1G recompress=lz4hc,group=2,level=12,age=1
 accepted 1G recompress=lz4,age=31622400 background-cpu=100
 accepted 1G dictionary="$tmp/file" background-cpu=1
+accepted 1G mem-limit=64M tier="$tmp/a,b=c" tier-size=8M
+accepted 1G mem-limit=64M tier="$tmp/a,b=c"
+accepted 1G mem-limit=64M tier="$tmp/file" tier-size=8M tier-force=true
 accepted 1G swap=false
 accepted 1G swap=true 2> "$tmp/privileges"
 accepted 1G swap=on reserve=1M mem-limit=16M 2> "$tmp/privileges"

@@ -1,0 +1,110 @@
+/* nbdkit-zram-plugin: SPDX-License-Identifier: BSD-3-Clause */
+
+/* Cleaning: what is alive in a sparse segment moves to another one.
+ *
+ * The records tell which pages they were made of; the slots of those pages
+ * tell whether they still are.  One record that is damaged hides all that
+ * come after it in the segment, which then stays as it is: its pages can
+ * still be read, each by its own slot.
+ *
+ * Source: the cleaner of log-structured file systems (Rosenblum and
+ * Ousterhout, 1991), with the greedy choice.
+ */
+
+#include <config.h>
+
+#include <string.h>
+
+#include "memory.h"
+#include "store.h"
+#include "writeback-work.h"
+
+/* A record at OFFSET of the segment that is cleaned. */
+struct found {
+  const struct tier_record *record;
+  unsigned tier;
+  uint32_t segment;
+  unsigned offset, length;
+};
+
+static bool
+is_named (const struct found *f, uint64_t word)
+{
+  return slot_state (word) == (enum slot_state) f->record->state
+    && slot_tier (word) == f->tier && slot_segment (word) == f->segment
+    && slot_tier_offset (word) == f->offset;
+}
+
+/* Add an entry for each page that still is in the record. */
+static unsigned
+add_pages (struct writeback_work *work, struct zram_store *store,
+           const struct found *f)
+{
+  uint64_t nr = f->record->state == SLOT_TIER ? 1 : GROUP_PAGES_MAX, i;
+  unsigned n = 0;
+
+  for (i = 0; i < nr; i++) {
+    uint64_t page = f->record->page + i;
+    slot *s = page < store->slots.nr_pages
+      ? slots_find (&store->slots, page) : NULL;
+    uint64_t word = s ? slot_peek (s) : 0;
+
+    if (s == NULL || !is_named (f, word))
+      continue;
+    writeback_add_entry (work, store, page, word, f->record->state,
+                         f->length);
+    n++;
+  }
+  return n;
+}
+
+static void
+gather_record (struct zram_memory *memory, const struct found *f)
+{
+  struct writeback_work *work = memory->writeback.work;
+  struct zram_store *store = writeback_find_store (memory, f->record->store);
+  struct tier_record *new;
+  epoch_token *token;
+
+  if (store == NULL)
+    return;
+  new = writeback_make_record (work, f->record->state, f->length);
+  if (new == NULL)
+    return;
+  token = epoch_enter (&memory->table.epoch);
+  if (add_pages (work, store, f)) {
+    memcpy (new, f->record, sizeof *new + f->record->size);
+    work->used += tier_length_bytes (f->record->state, f->length);
+  }
+  epoch_leave (token);
+}
+
+/* The record at an offset.  False if there is none that is sound. */
+static bool
+find_record (const struct zram_memory *memory, struct found *f)
+{
+  const struct writeback_work *work = memory->writeback.work;
+  size_t room = TIER_SEGMENT_SIZE - f->offset;
+
+  f->record = (const void *) (work->old + f->offset);
+  if (!tier_is_sound (memory->tiers.tiers[f->tier], f->segment, f->offset,
+                      f->record, room))
+    return false;
+  f->length = tier_length (f->record->state, f->record->size);
+  return f->length > 0;
+}
+
+void
+clean_gather (struct zram_memory *memory, unsigned tier, uint32_t segment)
+{
+  struct writeback_work *work = memory->writeback.work;
+  struct found f = { .tier = tier, .segment = segment };
+
+  pthread_mutex_lock (&memory->lock);
+  while (f.offset < TIER_SEGMENT_SIZE && !work->full
+         && find_record (memory, &f)) {
+    gather_record (memory, &f);
+    f.offset += tier_length_bytes (f.record->state, f.length);
+  }
+  pthread_mutex_unlock (&memory->lock);
+}

@@ -1,0 +1,185 @@
+/* nbdkit-zram-plugin: SPDX-License-Identifier: BSD-3-Clause */
+
+/* Tiers: slower storage below RAM, and what is stored there.
+ *
+ * A tier is written in *segments* of 1 MiB, once, from beginning to end.
+ * A segment is a row of *records*, at multiples of 64 bytes: a header and
+ * an object as it was in RAM, of one page or of a group of pages.  The
+ * slots of its pages name the record by tier, segment, offset and length.
+ *
+ * A segment counts the pages that name a record in it.  When there are
+ * none left, and no request can still be reading there (a grace period,
+ * epoch.h), it is free to be written again.
+ *
+ * Source of the idea: M. Rosenblum and J. Ousterhout, "The design and
+ * implementation of a log-structured file system", 1991.
+ */
+
+#ifndef TIER_H
+#define TIER_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "epoch.h"
+#include "lend.h"
+#include "limit.h"
+#include "slot.h"
+#include "zram.h"
+
+#define TIER_SEGMENT_SIZE (1 << 20)
+#define TIER_RECORD_ALIGN 64
+
+/* I/O is done in whole blocks of this size, at multiples of it, in memory
+ * that is aligned to it.
+ */
+#define TIER_BLOCK 4096
+
+/* A record's length stands in seven bits, in units of 64 bytes, and of 128
+ * where it is a group's.  A group that is larger stays in RAM.
+ */
+#define TIER_PAGE_UNIT 64
+#define TIER_GROUP_UNIT 128
+#define TIER_LENGTH_MAX 127
+#define TIER_RECORD_MAX (TIER_LENGTH_MAX * TIER_GROUP_UNIT)
+
+#define TIER_NR_MAX ZRAM_TIERS_MAX
+#define TIER_SEGMENTS_MAX (1 << 24)
+
+struct tier_record {
+  uint64_t checksum;            /* XXH64 of all that follows; see tier.c */
+  uint64_t page;                /* of a group, the first of its run */
+  uint32_t store;               /* zram_store.number */
+  uint32_t state;               /* SLOT_TIER or SLOT_TIER_GROUP */
+  uint32_t size;                /* bytes that follow */
+  uint32_t unused;
+};
+
+enum segment_state {
+  SEGMENT_FREE,
+  SEGMENT_OPEN,                 /* being written */
+  SEGMENT_FULL,
+  SEGMENT_DYING,                /* no page names it; a grace period to go */
+};
+
+struct segment {
+  _Atomic uint32_t live;        /* pages that name a record in it */
+  uint32_t written;             /* pages that did when it was written */
+  uint32_t next;                /* in the list of its state, or 0 */
+  bool hopeless;                /* it could not be cleaned */
+  _Atomic uint32_t state;
+};
+
+struct tier {
+  struct zram_tier storage;
+  uint64_t mark;                /* of this opening, in every checksum */
+  uint32_t nr_segments;         /* 1 .. nr_segments - 1 are used */
+
+  pthread_mutex_t lock;         /* covers the lists, and nr_free */
+  struct segment *segments;
+  uint32_t free, nr_free;
+  uint32_t dying, expiring;     /* that have no ticket yet; that wait for... */
+  uint64_t ticket;              /* ...this */
+
+  _Atomic uint64_t pages;       /* that name a record here */
+  _Atomic uint64_t bytes_written, reads, writes;
+  _Atomic uint64_t read_errors, write_errors;
+};
+
+/* All tiers of a memory. */
+struct tiers {
+  struct tier *tiers[TIER_NR_MAX];
+  unsigned nr;
+  struct epoch *epoch;
+  struct limit *limit;
+
+  /* What it takes to read: buffers, lent for the time of a read. */
+  struct lend lent;
+  unsigned char *buffers;
+};
+
+/* Nothing in it, and nothing charged. */
+void tiers_init (struct tiers *, struct limit *, struct epoch *);
+void tiers_destroy (struct tiers *);
+
+/* Add a tier below the others.  -1 and errno on failure: EINVAL if it is
+ * smaller than two segments, ENOSPC at the limit or if there are
+ * TIER_NR_MAX already, ENOMEM.
+ */
+int tiers_add (struct tiers *, const struct zram_tier *);
+
+/* Memory that is charged for them. */
+uint64_t tiers_charged (const struct tiers *);
+
+/* ---- Segments ------------------------------------------------------ */
+
+/* A segment to write: its number, or 0 if none is free.  The last one is
+ * for CLEANING.
+ */
+uint32_t tier_open_segment (struct tier *, bool cleaning);
+
+/* The segment that has lost most of its pages, at least an eighth; 0 if
+ * there is none.
+ */
+uint32_t tier_sparsest (struct tier *);
+
+/* All that is alive in a segment was moved.  If it was not, because a
+ * record is damaged, the segment is left alone from now on.
+ */
+void tier_note_cleaned (struct tier *, uint32_t segment);
+
+/* Read all of it.  False if that failed. */
+bool tier_read_segment (struct tier *, uint32_t segment, void *buf);
+
+/* Write it.  BUF is aligned to TIER_BLOCK.  False if that failed. */
+bool tier_write_segment (struct tier *, uint32_t segment, const void *buf,
+                         size_t size);
+
+/* A page names a record in a segment that is open; or does so no longer,
+ * or never came to.
+ */
+void tier_enter (struct tier *, uint32_t segment);
+void tier_leave (struct tiers *, uint64_t word);
+
+/* All pages that could have been, have been entered. */
+void tier_close_segment (struct tier *, uint32_t segment);
+
+/* Make segments free whose time has come.  True if some are waiting. */
+bool tiers_poll (struct tiers *);
+
+/* ---- Records ------------------------------------------------------- */
+
+/* The length that a record of an object of SIZE bytes takes, in units of
+ * the state's; 0 if that is too long.
+ */
+unsigned tier_length (enum slot_state state, size_t size);
+size_t tier_length_bytes (enum slot_state state, unsigned length);
+
+/* Fill in the checksum of a record that is to stand at OFFSET of SEGMENT.
+ */
+void tier_seal (const struct tier *, uint32_t segment, unsigned offset,
+                struct tier_record *);
+
+/* Whether a record that was read from there is as it was written. */
+bool tier_is_sound (const struct tier *, uint32_t segment, unsigned offset,
+                    const struct tier_record *, size_t room);
+
+/* Read the record that a word names, into a buffer that is returned and
+ * must be put back.  NULL and errno: EIO if it cannot be read or is not
+ * what was written.  Waits for the storage; hold no locks.
+ */
+const struct tier_record *tiers_fetch (struct tiers *, uint64_t word);
+void tiers_put (struct tiers *, const struct tier_record *);
+
+void tier_stats (struct tier *, struct zram_tier_stats *);
+
+/* The validator.  LIVE has for each tier the number of pages that were
+ * found to name each of its segments.
+ */
+unsigned tiers_check (struct tiers *, const uint32_t *const *live,
+                      FILE *report);
+
+#endif /* TIER_H */

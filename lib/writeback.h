@@ -1,0 +1,53 @@
+/* nbdkit-zram-plugin: SPDX-License-Identifier: BSD-3-Clause */
+
+/* Writeback: objects leave RAM for a tier. */
+
+#ifndef WRITEBACK_H
+#define WRITEBACK_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct writeback_work;
+struct zram_memory;
+
+struct writeback {
+  struct zram_memory *memory;
+  struct writeback_work *work;  /* NULL: there are no tiers */
+
+  pthread_t thread;
+  bool started;                 /* known to starter and stopper only */
+  _Atomic bool called;          /* somebody has asked for it */
+
+  pthread_mutex_t lock;         /* covers what is below it */
+  pthread_cond_t wake, done;
+  bool running, quit;
+  uint64_t rounds;              /* tries to free memory... */
+  uint64_t successes;           /* ...and those that did */
+};
+
+void writeback_init (struct writeback *, struct zram_memory *);
+void writeback_destroy (struct writeback *);
+
+/* Make what the thread needs; charged to the limit.  Start and stop the
+ * thread, if that was done.  -1 and errno on failure.
+ */
+int writeback_prepare (struct writeback *);
+int writeback_start (struct writeback *);
+void writeback_stop (struct writeback *);
+
+uint64_t writeback_charged (const struct writeback *);
+
+/* Memory is getting short: write something back.  Costs next to nothing
+ * while it is not.
+ */
+void writeback_poke (struct writeback *);
+
+/* Wait until something was freed; false if nothing can be.  The caller
+ * holds no lock and is not inside the epoch.
+ */
+bool writeback_wait (struct writeback *);
+
+#endif /* WRITEBACK_H */

@@ -1,0 +1,100 @@
+/* nbdkit-zram-plugin: SPDX-License-Identifier: BSD-3-Clause */
+
+#include <config.h>
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pages.h"
+#include "storage.h"
+
+static bool
+fails (struct storage *s, _Atomic unsigned *wanted, unsigned chance)
+{
+  struct rng rng = { atomic_fetch_add (&s->random, 1) };
+  unsigned n = atomic_load (wanted);
+
+  while (n && !atomic_compare_exchange_weak (wanted, &n, n - 1))
+    ;
+  if (n == 0 && (chance == 0 || rng_below (&rng, chance)))
+    return false;
+  errno = EIO;
+  return true;
+}
+
+static int
+storage_read (void *opaque, void *buf, size_t count, uint64_t offset)
+{
+  struct storage *s = opaque;
+
+  atomic_fetch_add (&s->reads, 1);
+  if (offset % 4096 || count % 4096 || offset + count > s->size
+      || (uintptr_t) buf % 4096)
+    abort ();
+  if (fails (s, &s->fail_reads, 0))
+    return -1;
+  memcpy (buf, s->bytes + offset, count);
+  return 0;
+}
+
+static int
+storage_write (void *opaque, const void *buf, size_t count, uint64_t offset)
+{
+  struct storage *s = opaque;
+
+  atomic_fetch_add (&s->writes, 1);
+  if (offset % 4096 || count % 4096 || offset + count > s->size
+      || (uintptr_t) buf % 4096)
+    abort ();
+  if (fails (s, &s->fail_writes, s->chance)) {
+    memset (s->bytes + offset, 0x55, count / 2);        /* a torn write */
+    return -1;
+  }
+  memcpy (s->bytes + offset, buf, count);
+  return 0;
+}
+
+/* What nobody needs any more must not be read: make it garbage. */
+static void
+storage_discard (void *opaque, uint64_t count, uint64_t offset)
+{
+  struct storage *s = opaque;
+
+  atomic_fetch_add (&s->discards, 1);
+  memset (s->bytes + offset, 0xaa, count);
+}
+
+static void
+storage_close (void *opaque)
+{
+  struct storage *s = opaque;
+
+  s->closed++;
+}
+
+static const struct zram_tier_ops ops = {
+  .read = storage_read,
+  .write = storage_write,
+  .discard = storage_discard,
+  .close = storage_close,
+};
+
+struct zram_tier
+storage_init (struct storage *s, uint64_t size)
+{
+  memset (s, 0, sizeof *s);
+  s->size = size;
+  s->bytes = calloc (1, size);
+  s->random = 1;
+  if (s->bytes == NULL)
+    abort ();
+  return (struct zram_tier) { &ops, s, size };
+}
+
+void
+storage_destroy (struct storage *s)
+{
+  free (s->bytes);
+}

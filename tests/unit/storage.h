@@ -1,0 +1,26 @@
+/* nbdkit-zram-plugin: SPDX-License-Identifier: BSD-3-Clause */
+
+/* Storage for tiers that fails when it is told to. */
+
+#ifndef STORAGE_H
+#define STORAGE_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "zram.h"
+
+struct storage {
+  unsigned char *bytes;
+  uint64_t size;
+  _Atomic unsigned fail_reads, fail_writes;     /* so many of the next */
+  unsigned chance;              /* one of so many writes fails; 0: none */
+  _Atomic uint64_t random;
+  _Atomic unsigned reads, writes, discards, closed;
+};
+
+/* A tier on a new storage of SIZE bytes. */
+struct zram_tier storage_init (struct storage *, uint64_t size);
+void storage_destroy (struct storage *);
+
+#endif /* STORAGE_H */

@@ -1,0 +1,535 @@
+/* nbdkit-zram-plugin: SPDX-License-Identifier: BSD-3-Clause */
+
+/* Pages leave RAM for a tier and come back; and what happens when the tier
+ * fails.
+ */
+
+#include "unit.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "model.h"
+#include "pages.h"
+#include "storage.h"
+#include "store.h"
+
+#define PAGE ZRAM_PAGE_SIZE
+#define MIB (UINT64_C (1) << 20)
+#define NR 3000                 /* pages that do not compress: 12 MiB */
+
+static struct zram_memory *memory;
+static struct zram_store *store;
+static struct storage storage, second;
+static unsigned char page[PAGE], back[PAGE];
+
+/* A store of incompressible pages, of which RAM holds less than half. */
+static void
+setup_with (uint64_t tier_size, const struct zram_recompress *recompress)
+{
+  struct zram_codec codec = { ZRAM_ALGORITHM_LZ4, 1 };
+  struct zram_memory_config config = { .contexts = 2 };
+  struct zram_tier tier = storage_init (&storage, tier_size);
+
+  if (recompress)
+    config.recompress = *recompress;
+  config.mem_limit = zram_memory_minimum (&config, &codec) + 8 * MIB;
+  memory = zram_memory_create (&config);
+  ck_assert_ptr_nonnull (memory);
+  ck_assert_int_eq (zram_add_tier (memory, &tier), 0);
+  store = zram_open (memory, UINT64_C (1) << 30, &codec);
+  ck_assert_ptr_nonnull (store);
+}
+
+static void
+setup (uint64_t tier_size)
+{
+  setup_with (tier_size, NULL);
+}
+
+static void
+teardown (void)
+{
+  ck_assert_uint_eq (zram_memory_check (memory, stderr), 0);
+  zram_close (store);
+  zram_memory_settle (memory);
+  zram_memory_settle (memory);
+  ck_assert_uint_eq (zram_memory_check (memory, stderr), 0);
+  ck_assert_uint_eq (pool_used (&memory->pool), 0);
+  ck_assert_uint_eq (memory->tiers.tiers[0]->pages, 0);
+  zram_memory_destroy (memory);
+  ck_assert_uint_eq (storage.closed, 1);
+  storage_destroy (&storage);
+}
+
+static struct zram_store_stats
+stats (void)
+{
+  struct zram_store_stats s;
+
+  zram_store_stats (store, &s);
+  return s;
+}
+
+/* The contents of a page, the VERSIONth. */
+static void
+make_page (unsigned i, unsigned version)
+{
+  struct rng rng = { i * UINT64_C (1000) + version + 1 };
+
+  pages_fill (&rng, PAGES_RANDOM, page, PAGE);
+}
+
+static int
+write_page (unsigned i, unsigned version)
+{
+  make_page (i, version);
+  return zram_write (store, page, PAGE, (uint64_t) i * PAGE);
+}
+
+static void
+check_page (unsigned i, unsigned version)
+{
+  make_page (i, version);
+  ck_assert_int_eq (zram_read (store, back, PAGE, (uint64_t) i * PAGE), 0);
+  ck_assert_int_eq (memcmp (back, page, PAGE), 0);
+}
+
+static void
+write_all (unsigned version)
+{
+  unsigned i;
+
+  for (i = 0; i < NR; i++)
+    ck_assert_int_eq (write_page (i, version), 0);
+  ck_assert_uint_eq (zram_memory_check (memory, stderr), 0);
+}
+
+static void
+check_all (unsigned version)
+{
+  unsigned i;
+
+  for (i = 0; i < NR; i++)
+    check_page (i, version);
+  ck_assert_uint_eq (zram_memory_check (memory, stderr), 0);
+}
+
+static bool
+is_on_tier (unsigned i)
+{
+  return slot_on_tier (slot_peek (slots_find (&store->slots, i)));
+}
+
+/* A page that is on the tier. */
+static unsigned
+one_on_tier (void)
+{
+  unsigned i;
+
+  for (i = 0; i < NR; i++)
+    if (is_on_tier (i))
+      return i;
+  ck_abort_msg ("nothing is on the tier");
+}
+
+START_TEST (test_more_than_memory)
+{
+  setup (32 * MIB);
+  write_all (0);
+  ck_assert_uint_gt (stats ().bd_count, NR / 3);
+  ck_assert_uint_eq (stats ().orig_data_size, (uint64_t) NR * PAGE);
+  ck_assert_uint_le (limit_resident (&memory->limit), memory->limit.max);
+  check_all (0);
+  write_all (1);
+  check_all (1);
+  teardown ();
+}
+END_TEST
+
+/* Segments are used again when all in them is gone. */
+START_TEST (test_segments_come_back)
+{
+  unsigned round;
+
+  setup (24 * MIB);
+  for (round = 0; round < 8; round++) {
+    write_all (round);
+    zram_memory_settle (memory);
+  }
+  check_all (7);
+  ck_assert_int_eq (zram_trim (store, (uint64_t) NR * PAGE, 0), 0);
+  zram_memory_settle (memory);
+  zram_memory_settle (memory);
+  ck_assert_uint_eq (memory->tiers.tiers[0]->nr_free, 23);
+  ck_assert_uint_gt (storage.discards, 20);
+  teardown ();
+}
+END_TEST
+
+START_TEST (test_second_read_brings_back)
+{
+  unsigned i;
+
+  setup (32 * MIB);
+  write_all (0);
+  ck_assert_int_eq (zram_trim (store, 500 * PAGE, (NR - 500) * PAGE), 0);
+  i = one_on_tier ();
+  check_page (i, 0);
+  ck_assert (is_on_tier (i));
+  check_page (i, 0);
+  ck_assert (!is_on_tier (i));
+  check_page (i, 0);
+  teardown ();
+}
+END_TEST
+
+/* Parts of pages that are on the tier are written and zeroed. */
+START_TEST (test_parts)
+{
+  unsigned i;
+
+  setup (32 * MIB);
+  write_all (0);
+  i = one_on_tier ();
+  ck_assert_int_eq (zram_write (store, "hello", 5, i * PAGE + 100), 0);
+  ck_assert (!is_on_tier (i));
+  make_page (i, 0);
+  memcpy (page + 100, "hello", 5);
+  ck_assert_int_eq (zram_read (store, back, PAGE, i * PAGE), 0);
+  ck_assert_int_eq (memcmp (back, page, PAGE), 0);
+  i = one_on_tier ();
+  ck_assert_int_eq (zram_zero (store, 50, i * PAGE + 10), 0);
+  make_page (i, 0);
+  memset (page + 10, 0, 50);
+  ck_assert_int_eq (zram_read (store, back, PAGE, i * PAGE), 0);
+  ck_assert_int_eq (memcmp (back, page, PAGE), 0);
+  teardown ();
+}
+END_TEST
+
+/* Only when RAM and the tier are full, and then nothing is lost. */
+START_TEST (test_full)
+{
+  unsigned i, n;
+
+  setup (4 * MIB);
+  for (n = 0; n < NR && write_page (n, 0) == 0; n++)
+    ;
+  ck_assert_int_eq (errno, ENOSPC);
+  ck_assert_uint_gt (n, 1700);
+  ck_assert_uint_lt (n, NR);
+  for (i = 0; i < n; i++)
+    check_page (i, 0);
+  ck_assert_int_eq (zram_trim (store, 200 * PAGE, 0), 0);
+  for (i = 0; i < 100; i++)
+    ck_assert_int_eq (write_page (i, 1), 0);
+  teardown ();
+}
+END_TEST
+
+START_TEST (test_second_tier)
+{
+  struct zram_tier tier = storage_init (&second, 16 * MIB);
+  struct zram_memory_stats m;
+
+  setup (4 * MIB);
+  ck_assert_int_eq (zram_add_tier (memory, &tier), 0);
+  write_all (0);
+  check_all (0);
+  zram_memory_stats (memory, &m);
+  ck_assert_uint_eq (m.nr_tiers, 2);
+  /* One is kept for cleaning. */
+  ck_assert_uint_eq (m.tiers[0].free_segments, 1);
+  ck_assert_uint_gt (m.tiers[1].pages, 0);
+  teardown ();
+  storage_destroy (&second);
+}
+END_TEST
+
+/* A write that fails costs nothing: the pages are still in RAM. */
+START_TEST (test_write_errors)
+{
+  unsigned i, n;
+
+  setup (32 * MIB);
+  storage.fail_writes = 1000000;
+  for (n = 0; n < NR && write_page (n, 0) == 0; n++)
+    ;
+  ck_assert_int_eq (errno, ENOSPC);
+  ck_assert_uint_eq (stats ().bd_count, 0);
+  for (i = 0; i < n; i++)
+    check_page (i, 0);
+  ck_assert_uint_gt (memory->tiers.tiers[0]->write_errors, 0);
+  storage.fail_writes = 0;
+  zram_memory_settle (memory);
+  zram_memory_settle (memory);
+  write_all (1);
+  check_all (1);
+  teardown ();
+}
+END_TEST
+
+/* A read that fails is an error for that page, now. */
+START_TEST (test_read_errors)
+{
+  unsigned i;
+
+  setup (32 * MIB);
+  write_all (0);
+  i = one_on_tier ();
+  storage.fail_reads = 1;
+  ck_assert_errno (zram_read (store, back, PAGE, i * PAGE) == -1, EIO);
+  ck_assert_uint_eq (stats ().failed_reads, 1);
+  check_page (i, 0);
+  storage.fail_reads = 1;
+  i = one_on_tier ();
+  ck_assert_errno (zram_write (store, "x", 1, i * PAGE + 7) == -1, EIO);
+  check_page (i, 0);
+  /* A whole page needs no reading. */
+  storage.fail_reads = 1;
+  i = one_on_tier ();
+  ck_assert_int_eq (write_page (i, 3), 0);
+  storage.fail_reads = 0;
+  check_page (i, 3);
+  teardown ();
+}
+END_TEST
+
+/* One byte that changed is an error for one page, and never data. */
+START_TEST (test_damaged_byte)
+{
+  unsigned i, bad = 0;
+  uint64_t at;
+
+  setup (32 * MIB);
+  write_all (0);
+  at = 1 * MIB + 300 * 1024 + 77;
+  storage.bytes[at] ^= 1;
+  for (i = 0; i < NR; i++) {
+    make_page (i, 0);
+    if (zram_read (store, back, PAGE, (uint64_t) i * PAGE) == -1) {
+      ck_assert_int_eq (errno, EIO);
+      bad++;
+    }
+    else
+      ck_assert_int_eq (memcmp (back, page, PAGE), 0);
+  }
+  ck_assert_uint_eq (bad, 1);
+  storage.bytes[at] ^= 1;
+  check_all (0);
+  teardown ();
+}
+END_TEST
+
+/* A storage that was emptied behind our back. */
+START_TEST (test_lost)
+{
+  unsigned i;
+
+  setup (32 * MIB);
+  write_all (0);
+  i = one_on_tier ();
+  memset (storage.bytes, 0, storage.size);
+  ck_assert_errno (zram_read (store, back, PAGE, i * PAGE) == -1, EIO);
+  teardown ();
+}
+END_TEST
+
+START_TEST (test_groups_on_a_tier)
+{
+  struct zram_recompress recompress = {
+    .codec = { ZRAM_ALGORITHM_ZSTD, 3 }, .age = 3600, .group = 16,
+  };
+  struct rng rng = { 3 };
+  static unsigned char text[256][PAGE];
+  unsigned i;
+
+  setup_with (32 * MIB, &recompress);
+  for (i = 0; i < 256; i++) {
+    pages_fill (&rng, PAGES_TEXT, text[i], PAGE);
+    ck_assert_int_eq (zram_write (store, text[i], PAGE,
+                                  (uint64_t) (10000 + i) * PAGE), 0);
+  }
+  zram_mark_idle (store);
+  ck_assert (zram_memory_settle (memory));
+  ck_assert_uint_eq (stats ().grouped_pages, 256);
+  write_all (0);
+  ck_assert_uint_eq (stats ().grouped_pages, 0);
+  for (i = 0; i < 256; i++) {
+    ck_assert_int_eq (zram_read (store, back, PAGE,
+                                 (uint64_t) (10000 + i) * PAGE), 0);
+    ck_assert_int_eq (memcmp (back, text[i], PAGE), 0);
+  }
+  ck_assert_int_eq (zram_trim (store, 100 * PAGE, 10003 * PAGE), 0);
+  ck_assert_uint_eq (zram_memory_check (memory, stderr), 0);
+  teardown ();
+}
+END_TEST
+
+START_TEST (test_bad_tiers)
+{
+  struct zram_tier tier;
+
+  setup (32 * MIB);
+  tier = storage_init (&second, 2 * MIB - 1);
+  ck_assert_errno (zram_add_tier (memory, &tier) == -1, EINVAL);
+  ck_assert_uint_eq (second.closed, 1);
+  storage_destroy (&second);
+  ck_assert_errno (zram_tier_file ("/nowhere/tier", 4 * MIB, false, &tier) == -1,
+                   ENOENT);
+  teardown ();
+}
+END_TEST
+
+/* What is on a file is not overwritten, unless it is ours. */
+START_TEST (test_file_of_others)
+{
+  struct zram_tier tier;
+  char name[] = "test-tier.XXXXXX";
+  int fd = mkstemp (name);
+
+  ck_assert_int_eq (pwrite (fd, "precious", 8, 5000), 8);
+  ck_assert_errno (zram_tier_file (name, 4 * MIB, false, &tier) == -1,
+                   EEXIST);
+  ck_assert_int_eq (pread (fd, back, 8, 5000), 8);
+  ck_assert_int_eq (memcmp (back, "precious", 8), 0);
+  ck_assert_int_eq (lseek (fd, 0, SEEK_END), 5008);
+  ck_assert_int_eq (zram_tier_file (name, 4 * MIB, true, &tier), 0);
+  tier.ops->close (tier.opaque);
+  ck_assert_int_eq (zram_tier_file (name, 0, false, &tier), 0);
+  ck_assert_uint_eq (tier.size, 4 * MIB);
+  tier.ops->close (tier.opaque);
+  close (fd);
+  unlink (name);
+}
+END_TEST
+
+START_TEST (test_file)
+{
+  struct zram_tier tier;
+  char name[] = "test-tier.XXXXXX";
+  struct stat st;
+  int fd = mkstemp (name);
+
+  ck_assert_int_ge (fd, 0);
+  close (fd);
+  unlink (name);
+  setup (2 * MIB);
+  ck_assert_errno (zram_tier_file (name, MIB, false, &tier) == -1, EINVAL);
+  ck_assert_int_eq (zram_tier_file (name, 32 * MIB, false, &tier), 0);
+  ck_assert_uint_eq (tier.size, 32 * MIB);
+  ck_assert_int_eq (stat (name, &st), 0);
+  ck_assert_uint_eq (st.st_mode & 07777, 0600);
+  ck_assert_int_eq (zram_add_tier (memory, &tier), 0);
+  write_all (0);
+  check_all (0);
+  write_all (1);
+  check_all (1);
+  unlink (name);
+  teardown ();
+}
+END_TEST
+
+/* Several threads, the background threads, and a storage that fails now
+ * and then.  Each has its own part.
+ */
+static void *
+run_thread (void *opaque)
+{
+  struct rng rng = { (uintptr_t) opaque + 1 };
+  struct model model;
+  unsigned step;
+
+  model_init (&model, store, (uintptr_t) opaque * 700 * PAGE + 100,
+              700 * PAGE);
+  model.may_fill_up = true;
+  for (step = 0; step < 1500; step++)
+    model_step (&model, &rng, false);
+  model_verify (&model);
+  model_destroy (&model);
+  return NULL;
+}
+
+static void
+run_threads (unsigned chance)
+{
+  struct zram_recompress recompress = {
+    .codec = { ZRAM_ALGORITHM_ZSTD, 3 }, .age = 1, .group = 16,
+  };
+  pthread_t threads[4];
+  uintptr_t i;
+
+  setup_with (64 * MIB, &recompress);
+  memory->limit.max = limit_resident (&memory->limit) + 2 * MIB;
+  storage.chance = chance;
+  ck_assert_int_eq (zram_memory_start (memory), 0);
+  for (i = 0; i < 4; i++)
+    ck_assert_int_eq (pthread_create (&threads[i], NULL, run_thread,
+                                      (void *) i), 0);
+  for (i = 0; i < 4; i++)
+    pthread_join (threads[i], NULL);
+  zram_memory_stop (memory);
+  ck_assert_uint_gt (stats ().bd_writes, 0);
+  teardown ();
+}
+
+START_TEST (test_threads)
+{
+  run_threads (0);
+}
+END_TEST
+
+START_TEST (test_threads_and_faults)
+{
+  run_threads (3);
+}
+END_TEST
+
+/* Random operations of one thread, and the validator after each. */
+static void
+run_model (uint64_t tier_size, unsigned chance, uint64_t seed)
+{
+  struct zram_recompress recompress = {
+    .codec = { ZRAM_ALGORITHM_ZSTD, 3 }, .age = 3600, .group = 16,
+  };
+  struct rng rng = { seed };
+  struct model model;
+  unsigned step;
+
+  setup_with (tier_size, &recompress);
+  memory->limit.max = limit_resident (&memory->limit) + MIB;
+  storage.chance = chance;
+  model_init (&model, store, 0, 1200 * PAGE + 77);
+  model.may_fill_up = true;
+  for (step = 0; step < 2000; step++) {
+    model_step (&model, &rng, true);
+    if (rng_below (&rng, 20) == 0)
+      zram_mark_idle (store);
+    if (rng_below (&rng, 20) == 0)
+      ck_assert (zram_memory_settle (memory));
+    model_check_memory (memory);
+  }
+  model_verify (&model);
+  ck_assert_uint_gt (stats ().bd_writes, 0);
+  model_destroy (&model);
+  teardown ();
+}
+
+START_TEST (test_model)
+{
+  run_model (32 * MIB, 0, 1);
+  run_model (4 * MIB, 0, 2);
+  run_model (32 * MIB, 3, 3);
+  run_model (4 * MIB, 2, 4);
+}
+END_TEST
+
+UNIT_MAIN ("tier", test_more_than_memory, test_segments_come_back,
+           test_second_read_brings_back, test_parts, test_full,
+           test_second_tier, test_write_errors, test_read_errors,
+           test_damaged_byte, test_lost, test_groups_on_a_tier,
+           test_bad_tiers, test_file_of_others, test_file, test_threads,
+           test_threads_and_faults, test_model)
