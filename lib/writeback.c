@@ -137,6 +137,17 @@ gather_page (struct writeback_work *work, struct zram_store *store, slot *s,
                  length);
 }
 
+/* Others may be leaving the group meanwhile.  `live' has no meaning on a
+ * tier.
+ */
+static void
+copy_group (struct group_header *to, const struct group_header *from)
+{
+  to->members = from->members;
+  to->size = from->size;
+  memcpy (to + 1, from + 1, from->size);
+}
+
 /* A group, seen from the first of its pages that is in it.  Pages that are
  * not old enough stay where they are.
  */
@@ -158,7 +169,7 @@ gather_group (struct writeback_work *work, struct zram_store *store, slot *s,
   length = tier_length (SLOT_TIER_GROUP, size);
   record = length ? writeback_make_record (work, SLOT_TIER_GROUP, length) : NULL;
   if (record)
-    memcpy (record + 1, header, size);
+    copy_group ((struct group_header *) (record + 1), header);
   slot_unlock (s, word);
   if (record == NULL)
     return;
