@@ -33,9 +33,11 @@ setup_with (uint64_t tier_size, const struct zram_recompress *recompress)
   struct zram_memory_config config = { .contexts = 2 };
   struct zram_tier tier = storage_init (&storage, tier_size);
 
-  if (recompress)
-    config.recompress = *recompress;
   config.mem_limit = zram_memory_minimum (&config, &codec) + 8 * MIB;
+  if (recompress) {
+    config.recompress = *recompress;
+    config.mem_limit += 16 * MIB;       /* to be made less by the test */
+  }
   memory = zram_memory_create (&config);
   ck_assert_ptr_nonnull (memory);
   ck_assert_int_eq (zram_add_tier (memory, &tier), 0);
@@ -176,6 +178,7 @@ START_TEST (test_second_read_brings_back)
   setup (32 * MIB);
   write_all (0);
   ck_assert_int_eq (zram_trim (store, 500 * PAGE, (NR - 500) * PAGE), 0);
+  ck_assert (zram_memory_settle (memory));
   i = one_on_tier ();
   check_page (i, 0);
   ck_assert (is_on_tier (i));
@@ -348,6 +351,7 @@ START_TEST (test_groups_on_a_tier)
   unsigned i;
 
   setup_with (32 * MIB, &recompress);
+  memory->limit.max = limit_resident (&memory->limit) + 6 * MIB;
   for (i = 0; i < 256; i++) {
     pages_fill (&rng, PAGES_TEXT, text[i], PAGE);
     ck_assert_int_eq (zram_write (store, text[i], PAGE,
