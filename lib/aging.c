@@ -32,6 +32,9 @@
 #include "regroup.h"
 #include "store.h"
 
+/* The least time between two walks for what has left its group. */
+#define URGENT_NS CLOCK_SECOND
+
 static void
 start_walk (struct zram_store *store, bool adding, uint64_t now)
 {
@@ -47,6 +50,23 @@ start_walk (struct zram_store *store, bool adding, uint64_t now)
     a->next = now + store->memory->regroup.age_ns / (AGING_IDLE - 1);
 }
 
+/* Near the limit, what has left its group and still takes its space is
+ * wanted back at once.
+ */
+static bool
+is_urgent (struct zram_store *store, uint64_t now)
+{
+  struct aging *a = &store->aging;
+  uint64_t left = atomic_load_explicit (&a->left, memory_order_relaxed);
+
+  if (left == a->seen_left || now < a->next_urgent
+      || !limit_is_near (&store->memory->limit))
+    return false;
+  a->seen_left = left;
+  a->next_urgent = now + URGENT_NS;
+  return true;
+}
+
 /* Whether there is a walk to go on with. */
 static bool
 is_due (struct zram_store *store)
@@ -58,10 +78,10 @@ is_due (struct zram_store *store)
     return true;
   if (!epoch_passed (&store->memory->table.epoch, a->ticket))
     return false;
-  if (a->wanted)
-    start_walk (store, false, now);
-  else if (now >= a->next)
+  if (now >= a->next && !a->wanted)
     start_walk (store, true, now);
+  else if (a->wanted || is_urgent (store, now))
+    start_walk (store, false, now);
   return a->walking;
 }
 

@@ -27,8 +27,11 @@ struct aging {
   bool wanted;                  /* walk soon, and add nothing */
   uint64_t ticket;              /* for the grace period before a walk */
   uint64_t page;                /* where it goes on */
-  uint64_t next;                /* ns: when the next one begins */
+  uint64_t next;                /* ns: when the next one begins... */
+  uint64_t next_urgent;         /* ...if nothing else is urgent */
   _Atomic bool touched;         /* a page was used since a walk began */
+  _Atomic uint64_t left;        /* pages that have left a group, ever */
+  uint64_t seen_left;           /* that at the last walk for their sake */
 };
 
 static inline bool

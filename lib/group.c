@@ -80,6 +80,7 @@ group_leave (struct zram_store *store, uint64_t word)
   struct group_header *header = group_header (&store->memory->pool, offset);
   uint16_t bit = 1u << slot_place (word);
 
+  atomic_fetch_add_explicit (&store->aging.left, 1, memory_order_relaxed);
   if (atomic_fetch_and (&header->live, (uint16_t) ~bit) == bit)
     group_free (store, offset, slot_codec (word));
 }

@@ -12,8 +12,9 @@
  * - if it is not, or does not fit into an object, halves of the run are
  *   tried, and what is left in vain is marked as settled until it is used
  *   again;
- * - a group of which half has left is made anew of the rest; a last page
- *   becomes an object of its own.
+ * - a group of which half has left is made anew of the rest, or near the
+ *   limit one of which any has left; a last page becomes an object of its
+ *   own.
  *
  * At the limit, where it matters most, memory for a new group is often
  * not to be had, and then the new one takes the place of an old one of the
@@ -57,7 +58,7 @@ struct run {
   unsigned map;                 /* places whose pages are idle */
   unsigned alone;               /* those that have objects of their own... */
   unsigned unsettled;           /* ...and were not tried yet */
-  bool sparse;                  /* half of a group has left */
+  bool sparse;                  /* much of a group has left */
   uint64_t bytes;               /* all their objects */
 };
 
@@ -178,6 +179,16 @@ add_alone (struct run *run, unsigned place, uint64_t word)
   run->bytes += slot_size (word);
 }
 
+/* Whether a group is worth making anew that has LIVE pages of NR: if half
+ * has left; near the limit, whatever has.
+ */
+static bool
+is_sparse (const struct zram_store *store, unsigned live, unsigned nr)
+{
+  return 2 * live <= nr
+    || (live < nr && limit_is_near (&store->memory->limit));
+}
+
 /* The group whose first page in the run is at PLACE: all of it, if all
  * that lives is idle and between FROM and TO; otherwise nothing.
  */
@@ -199,7 +210,7 @@ add_group (struct run *run, unsigned from, unsigned to, unsigned place)
       live |= ~range;           /* counts as outside */
   if ((live & ~range) == 0) {
     run->map |= live;
-    run->sparse |= 2 * (unsigned) __builtin_popcount (live) <= nr;
+    run->sparse |= is_sparse (run->store, __builtin_popcount (live), nr);
     run->bytes += sizeof *header + header->size;
   }
   slot_unlock (&run->base[place], word);

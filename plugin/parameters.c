@@ -246,7 +246,11 @@ complete_dictionary (struct parameters *p)
   return 0;
 }
 
-/* Where nobody asked for it, what does not compress is left alone. */
+/* Where nobody asked for it, what does not compress is left alone, and so
+ * is swap space: there pages are read once, soon and in a hurry, and memory
+ * that a group still takes when some of its pages have left may be the
+ * memory that the next page needs.
+ */
 static int
 complete_recompress (struct parameters *p)
 {
@@ -258,7 +262,8 @@ complete_recompress (struct parameters *p)
     return -1;
   }
   if (off || p->allocator == ZRAM_ALLOCATOR_ZBUD
-      || (!p->recompress_text && p->codec.algorithm == ZRAM_ALGORITHM_NONE))
+      || (!p->recompress_text
+          && (p->swap || p->codec.algorithm == ZRAM_ALGORITHM_NONE)))
     p->recompress.group = 0;
   return 0;
 }

@@ -430,6 +430,7 @@ plugin_extents (void *handle, uint32_t count, uint64_t offset,
 {
   struct extents_request request = { extents, flags };
 
+  enter_thread ();
   if (zram_extents (handle, count, offset, add_extent, &request) == -1)
     return request_failed ("extents", count, offset);
   return 0;
