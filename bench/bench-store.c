@@ -35,6 +35,10 @@
  * the last with every chunk; a chunk runs on all threads and ends when
  * the last of them is done.  A round is everything from empty memory;
  * the figures are medians over the rounds, of ratios within a round.
+ *
+ * "settled" is another contest: the store as users get it who set
+ * nothing, after it has adopted a dictionary of what was filled in,
+ * beside plain lz4, and plain zstd in the place of "bare".
  */
 
 #include <config.h>
@@ -59,6 +63,7 @@
 
 #include "bare.h"
 #include "bench.h"
+#include "device.h"
 
 #define MAX_THREADS 2
 #define MAX_ROUNDS 99
@@ -87,6 +92,13 @@ struct area {
   place *index;                 /* of the page's object */
 };
 
+/* What is compared. */
+struct contest {
+  struct zram_codec plain, bare, store;
+  enum bare_kind bare_kind;
+  bool settled;                 /* the store has adopted a dictionary */
+};
+
 /* What one thread has to itself. */
 struct worker {
   struct round *round;
@@ -101,12 +113,11 @@ struct worker {
 /* Everything from empty memory, with a number of threads. */
 struct round {
   const struct corpus *corpus;
-  struct zram_codec codec;
+  const struct contest *contest;
   unsigned nr_threads;
   struct worker worker[MAX_THREADS];
   struct area area[STORE];
-  struct zram_memory *memory;
-  struct zram_store *store;
+  struct device device;
   uint32_t *order;
 
   /* The chunk that is running. */
@@ -160,22 +171,6 @@ area_read (struct worker *w, enum way way, size_t page)
                    a->index[page] % 8192, w->page);
 }
 
-static void
-store_write (struct worker *w, size_t page, size_t contents)
-{
-  if (zram_write (w->round->store, corpus_page (w->round->corpus, contents),
-                  BENCH_PAGE, (uint64_t) page * BENCH_PAGE) == -1)
-    err (EXIT_FAILURE, "zram_write");
-}
-
-static void
-store_read (struct worker *w, size_t page)
-{
-  if (zram_read (w->round->store, w->page, BENCH_PAGE,
-                 (uint64_t) page * BENCH_PAGE) == -1)
-    err (EXIT_FAILURE, "zram_read");
-}
-
 /* ---- One chunk ----------------------------------------------------- */
 
 static void
@@ -188,7 +183,7 @@ write_part (struct worker *w, size_t first, size_t last)
     size_t contents = r->phase == FILL ? page : contents_after (r, page);
 
     if (r->way == STORE)
-      store_write (w, page, contents);
+      device_write (&r->device, page, corpus_page (r->corpus, contents));
     else
       area_write (w, r->way, r->phase, page, contents);
   }
@@ -201,7 +196,7 @@ read_part (struct worker *w, size_t first, size_t last)
 
   for (size_t i = first; i < last; ++i) {
     if (r->way == STORE)
-      store_read (w, r->order[i]);
+      device_read (&r->device, r->order[i], w->page);
     else
       area_read (w, r->way, r->order[i]);
   }
@@ -296,28 +291,10 @@ area_close (struct area *a, size_t nr_pages)
 }
 
 static void
-store_open (struct round *r)
+start_background (struct round *r)
 {
-  static const struct zram_memory_config config;
-
-  r->memory = zram_memory_create (&config);
-  if (!r->memory)
-    err (EXIT_FAILURE, "zram_memory_create");
-  r->store = zram_open (r->memory,
-                        (uint64_t) r->corpus->nr_pages * BENCH_PAGE,
-                        &r->codec);
-  if (!r->store)
-    err (EXIT_FAILURE, "zram_open");
-  if (zram_memory_start (r->memory) == -1)
+  if (zram_memory_start (r->device.memory) == -1)
     err (EXIT_FAILURE, "zram_memory_start");
-}
-
-static void
-store_close (struct round *r)
-{
-  zram_memory_stop (r->memory);
-  zram_close (r->store);
-  zram_memory_destroy (r->memory);
 }
 
 static void
@@ -329,8 +306,8 @@ worker_start (struct round *r, unsigned number)
 
   w->round = r;
   w->number = number;
-  w->bare[PLAIN] = bare_new (BARE_PLAIN, &r->codec);
-  w->bare[BARE] = bare_new (BARE_CODEC, &r->codec);
+  w->bare[PLAIN] = bare_new (BARE_PLAIN, &r->contest->plain);
+  w->bare[BARE] = bare_new (r->contest->bare_kind, &r->contest->bare);
   for (enum way way = PLAIN; way < STORE; ++way)
     w->end[way] = (uint64_t) nr_pages * number / r->nr_threads * BENCH_PAGE;
   /* The caller is the first worker. */
@@ -390,7 +367,7 @@ verify (struct round *r)
 
     for (enum way way = 0; way < NR_WAYS; ++way) {
       if (way == STORE)
-        store_read (w, page);
+        device_read (&r->device, page, w->page);
       else
         area_read (w, way, page);
       if (memcmp (w->page, expected, BENCH_PAGE) != 0)
@@ -400,7 +377,7 @@ verify (struct round *r)
 }
 
 static void
-run_round (const struct corpus *corpus, const struct zram_codec *codec,
+run_round (const struct corpus *corpus, const struct contest *contest,
            unsigned nr_threads, uint64_t seed, struct result *result)
 {
   static struct round round;
@@ -408,24 +385,32 @@ run_round (const struct corpus *corpus, const struct zram_codec *codec,
 
   memset (r, 0, sizeof *r);
   r->corpus = corpus;
-  r->codec = *codec;
+  r->contest = contest;
   r->nr_threads = nr_threads;
   r->order = calloc (corpus->nr_pages, sizeof *r->order);
   if (!r->order)
     err (EXIT_FAILURE, "calloc");
   area_open (&r->area[PLAIN], corpus->nr_pages);
   area_open (&r->area[BARE], corpus->nr_pages);
-  store_open (r);
+  r->device = device_open (&contest->store, &default_recompress,
+                           corpus->nr_pages);
+  if (!contest->settled)
+    start_background (r);
   for (unsigned t = 0; t < nr_threads; ++t)
     worker_start (r, t);
 
-  for (enum phase phase = 0; phase < NR_PHASES; ++phase)
+  for (enum phase phase = 0; phase < NR_PHASES; ++phase) {
     run_phase (r, phase, seed * NR_PHASES + phase, result);
+    if (phase == FILL && contest->settled) {
+      zram_memory_settle (r->device.memory);
+      start_background (r);
+    }
+  }
   if (seed == 0)
     verify (r);
 
   workers_stop (r);
-  store_close (r);
+  device_close (&r->device);
   area_close (&r->area[PLAIN], corpus->nr_pages);
   area_close (&r->area[BARE], corpus->nr_pages);
   free (r->order);
@@ -488,26 +473,74 @@ print_gain (struct result (*results)[MAX_THREADS], unsigned rounds,
           median (store, rounds), median (ratios, rounds));
 }
 
+/* Time per page, and how often that of others. */
+static void
+print_settled (struct result (*results)[MAX_THREADS], unsigned rounds,
+               unsigned t, enum phase phase)
+{
+  double ratios[MAX_ROUNDS], middle;
+
+  for (unsigned i = 0; i < rounds; ++i)
+    ratios[i] = results[i][t].ns[STORE][phase] / results[i][t].ns[PLAIN][phase];
+  middle = median (ratios, rounds);
+  printf ("settled threads=%u phase=%s lz4_us=%.3f zstd_us=%.3f "
+          "store_us=%.3f ratio=%.3f ratio_min=%.3f ratio_max=%.3f\n",
+          t + 1, phase_names[phase],
+          median_us (results, rounds, t, PLAIN, phase),
+          median_us (results, rounds, t, BARE, phase),
+          median_us (results, rounds, t, STORE, phase),
+          middle, ratios[0], ratios[rounds-1]);
+}
+
+static struct result results[MAX_ROUNDS][MAX_THREADS];
+
+static void
+run_contest (const struct corpus *corpus, const struct contest *contest,
+             unsigned rounds)
+{
+  for (unsigned i = 0; i < rounds; ++i)
+    for (unsigned t = 0; t < MAX_THREADS; ++t)
+      run_round (corpus, contest, t + 1, i, &results[i][t]);
+}
+
+/* The same codec in all three ways. */
 static void
 bench_algorithm (const struct corpus *corpus, const char *name,
                  unsigned rounds)
 {
-  static struct result results[MAX_ROUNDS][MAX_THREADS];
   /* The bare codec has no dictionary, so the store must not have one. */
   struct zram_codec codec = { .level = 1, .no_dictionary = true };
+  struct contest contest = { .bare_kind = BARE_CODEC };
 
   if (!zram_algorithm_find (name, &codec.algorithm))
     errx (EXIT_FAILURE, "%s: no such algorithm", name);
-  for (unsigned i = 0; i < rounds; ++i)
-    for (unsigned t = 0; t < MAX_THREADS; ++t)
-      run_round (corpus, &codec, t + 1, i, &results[i][t]);
+  contest.plain = contest.bare = contest.store = codec;
+  run_contest (corpus, &contest, rounds);
 
   for (unsigned t = 0; t < MAX_THREADS; ++t)
     for (enum phase phase = 0; phase < NR_PHASES; ++phase)
       print_cost (results, rounds, t, phase, name);
   for (enum phase phase = 0; phase < NR_PHASES; ++phase)
     print_gain (results, rounds, phase, name);
-  fflush (stdout);
+}
+
+/* What users get who set nothing, beside the plain libraries. */
+static void
+bench_settled (const struct corpus *corpus, unsigned rounds)
+{
+  static const struct contest contest = {
+    .plain = { .algorithm = ZRAM_ALGORITHM_LZ4, .level = 1 },
+    .bare = { .algorithm = ZRAM_ALGORITHM_ZSTD, .level = 1 },
+    .bare_kind = BARE_PLAIN,
+    .store = { .algorithm = ZRAM_ALGORITHM_ZSTD, .level = 1 },
+    .settled = true,
+  };
+
+  run_contest (corpus, &contest, rounds);
+  for (unsigned t = 0; t < MAX_THREADS; ++t) {
+    print_settled (results, rounds, t, OVERWRITE);
+    print_settled (results, rounds, t, READ);
+  }
 }
 
 int
@@ -523,7 +556,7 @@ main (int argc, char *argv[])
   }
   if (argc < 5) {
     fprintf (stderr, "usage: bench-store CORPUS PAGES ROUNDS "
-             "ALGORITHM [ALGORITHM ...]\n"
+             "ALGORITHM|settled ...\n"
              "       bench-store --version\n");
     return EXIT_FAILURE;
   }
@@ -535,6 +568,9 @@ main (int argc, char *argv[])
   corpus = corpus_load (argv[1], pages, CORPUS_DROP_SAME);
   printf ("pages count=%zu rounds=%zu\n", corpus.nr_pages, rounds);
   for (int i = 4; i < argc; ++i)
-    bench_algorithm (&corpus, argv[i], rounds);
+    if (strcmp (argv[i], "settled") == 0)
+      bench_settled (&corpus, rounds);
+    else
+      bench_algorithm (&corpus, argv[i], rounds);
   return EXIT_SUCCESS;
 }

@@ -27,13 +27,25 @@
 
 #include "bench.h"
 
-uint64_t
-now_ns (void)
+static uint64_t
+clock_ns (clockid_t clock)
 {
   struct timespec ts;
 
-  clock_gettime (CLOCK_MONOTONIC, &ts);
+  clock_gettime (clock, &ts);
   return (uint64_t) ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+uint64_t
+now_ns (void)
+{
+  return clock_ns (CLOCK_MONOTONIC);
+}
+
+uint64_t
+cpu_ns (void)
+{
+  return clock_ns (CLOCK_THREAD_CPUTIME_ID);
 }
 
 /* Splitmix64, after the description in Steele, Lea and Flood, "Fast

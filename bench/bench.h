@@ -50,6 +50,9 @@ void *small_pages (size_t bytes);
 /* Wall clock, in nanoseconds. */
 uint64_t now_ns (void);
 
+/* Processor time of this thread, in nanoseconds. */
+uint64_t cpu_ns (void);
+
 /* Numbers that look random.  The state may be any number. */
 uint64_t random_next (uint64_t *state);
 
