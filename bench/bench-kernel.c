@@ -195,12 +195,17 @@ open_device (const char *device)
     skip ("%s: %s", filename, strerror (errno));
 }
 
-static void
+/* Both return the processor time that a page took, in microseconds, with
+ * the system call.
+ */
+static double
 write_all (const struct corpus *corpus, uint32_t *order, unsigned round)
 {
   size_t n = corpus->nr_pages;
+  uint64_t start;
 
   random_order (order, n, round);
+  start = cpu_ns ();
   for (size_t i = 0; i < n; ++i) {
     const uint8_t *page = corpus_page (corpus, churned (order[i], round, n));
 
@@ -208,6 +213,23 @@ write_all (const struct corpus *corpus, uint32_t *order, unsigned round)
                 (off_t) order[i] * BENCH_PAGE) != BENCH_PAGE)
       err (EXIT_FAILURE, "pwrite");
   }
+  return (cpu_ns () - start) / 1000.0 / n;
+}
+
+static double
+read_all (const struct corpus *corpus, uint32_t *order)
+{
+  static _Alignas (BENCH_PAGE) uint8_t page[BENCH_PAGE];
+  size_t n = corpus->nr_pages;
+  uint64_t start;
+
+  random_order (order, n, 0);
+  start = cpu_ns ();
+  for (size_t i = 0; i < n; ++i)
+    if (pread (device_fd, page, BENCH_PAGE, (off_t) order[i] * BENCH_PAGE)
+        != BENCH_PAGE)
+      err (EXIT_FAILURE, "pread");
+  return (cpu_ns () - start) / 1000.0 / n;
 }
 
 static void
@@ -239,6 +261,7 @@ main (int argc, char *argv[])
   struct corpus corpus;
   size_t overwrites;
   uint32_t *order;
+  double write_us = 0;
   const int signals[] = { SIGHUP, SIGINT, SIGPIPE, SIGTERM };
 
   if (argc != 6) {
@@ -264,7 +287,9 @@ main (int argc, char *argv[])
   write_all (&corpus, order, 0);
   report (argv[4], argv[5], "fill", corpus.nr_pages);
   for (unsigned round = 1; round <= overwrites; ++round)
-    write_all (&corpus, order, round);
+    write_us = write_all (&corpus, order, round);
   report (argv[4], argv[5], "overwritten", corpus.nr_pages);
+  printf ("kernel-time algorithm=%s write_us=%.3f read_us=%.3f\n", argv[5],
+          write_us, read_all (&corpus, order));
   return EXIT_SUCCESS;
 }

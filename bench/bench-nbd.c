@@ -7,6 +7,8 @@
  *       some of them
  *   bench-nbd SOCKET CORPUS PAGES read|write REQUESTS SEED
  *       as many requests of 4096 bytes at random places
+ *   bench-nbd SOCKET CORPUS PAGES sequential REQUESTS SEED
+ *       write as many times 128 KiB, one after the other
  *   bench-nbd --version
  *       print the version of libnbd
  *
@@ -42,6 +44,7 @@
 #define NR_CONNECTIONS 2
 #define QUEUE_DEPTH 16
 #define NR_CHECKED 1000
+#define LARGE_PAGES 32          /* of a large request: 128 KiB */
 
 enum operation { OP_READ, OP_WRITE };
 
@@ -67,6 +70,7 @@ struct run {
   const struct corpus *corpus;
   enum operation operation;
   size_t nr_requests;           /* to make */
+  size_t count;                 /* bytes of each */
   size_t issued, completed;
   uint32_t *page;               /* where on the disk, for each request */
   uint32_t *contents;           /* what to write there */
@@ -113,10 +117,10 @@ issue (struct connection *connection)
   if (run->operation == OP_WRITE)
     cookie = nbd_aio_pwrite (connection->nbd,
                              corpus_page (run->corpus, run->contents[i]),
-                             BENCH_PAGE, offset, callback, 0);
+                             run->count, offset, callback, 0);
   else
     cookie = nbd_aio_pread (connection->nbd, request->page,
-                            BENCH_PAGE, offset, callback, 0);
+                            run->count, offset, callback, 0);
   if (cookie == -1)
     die_nbd ("nbd_aio_pread/pwrite");
 }
@@ -223,6 +227,7 @@ static void
 allocate (struct run *run, size_t nr_requests)
 {
   run->nr_requests = nr_requests;
+  run->count = BENCH_PAGE;
   run->page = calloc (nr_requests, sizeof *run->page);
   run->contents = calloc (nr_requests, sizeof *run->contents);
   run->latency = calloc (nr_requests, sizeof *run->latency);
@@ -267,10 +272,10 @@ fill (struct run *run)
 }
 
 static void
-measure (struct run *run, enum operation operation, size_t nr_requests,
-         uint64_t seed)
+random_requests (struct run *run, enum operation operation,
+                 size_t nr_requests, uint64_t seed)
 {
-  uint64_t ns, state = seed;
+  uint64_t state = seed;
 
   allocate (run, nr_requests);
   run->operation = operation;
@@ -278,7 +283,32 @@ measure (struct run *run, enum operation operation, size_t nr_requests,
     run->page[i] = random_next (&state) % run->corpus->nr_pages;
     run->contents[i] = random_next (&state) % run->corpus->nr_pages;
   }
-  ns = run_requests (run);
+}
+
+/* From the beginning of the disk, with the contents of another place. */
+static void
+sequential_writes (struct run *run, size_t nr_requests, uint64_t seed)
+{
+  size_t nr_places = run->corpus->nr_pages / LARGE_PAGES;
+  size_t shift = random_next (&seed);
+
+  if (nr_places == 0)
+    errx (EXIT_FAILURE, "at least %d pages", LARGE_PAGES);
+  allocate (run, nr_requests);
+  run->operation = OP_WRITE;
+  run->count = LARGE_PAGES * BENCH_PAGE;
+  for (size_t i = 0; i < nr_requests; ++i) {
+    run->page[i] = i % nr_places * LARGE_PAGES;
+    run->contents[i] = (i + shift) % nr_places * LARGE_PAGES;
+  }
+}
+
+static void
+measure (struct run *run)
+{
+  size_t nr_requests = run->nr_requests;
+  uint64_t ns = run_requests (run);
+
   median (run->latency, nr_requests);   /* sorts them */
   printf ("nbd requests=%zu seconds=%.6f per_second=%.1f p50_us=%.1f "
           "p99_us=%.1f\n", nr_requests, ns / 1e9, nr_requests * 1e9 / ns,
@@ -291,9 +321,24 @@ usage (void)
 {
   fprintf (stderr,
            "usage: bench-nbd SOCKET CORPUS PAGES fill\n"
-           "       bench-nbd SOCKET CORPUS PAGES read|write REQUESTS SEED\n"
+           "       bench-nbd SOCKET CORPUS PAGES read|write|sequential "
+           "REQUESTS SEED\n"
            "       bench-nbd --version\n");
   exit (EXIT_FAILURE);
+}
+
+static void
+prepare (struct run *run, const char *what, size_t nr_requests,
+         uint64_t seed)
+{
+  if (strcmp (what, "read") == 0)
+    random_requests (run, OP_READ, nr_requests, seed);
+  else if (strcmp (what, "write") == 0)
+    random_requests (run, OP_WRITE, nr_requests, seed);
+  else if (strcmp (what, "sequential") == 0)
+    sequential_writes (run, nr_requests, seed);
+  else
+    usage ();
 }
 
 int
@@ -311,21 +356,18 @@ main (int argc, char *argv[])
     nbd_close (nbd);
     return EXIT_SUCCESS;
   }
-  if (argc != 5 && argc != 7)
+  if (argc != 7 && (argc != 5 || strcmp (argv[4], "fill") != 0))
     usage ();
   corpus = corpus_map (argv[2], parse_count ("PAGES", argv[3]));
   run.corpus = &corpus;
   connect_all (&run, argv[1]);
-  if (argc == 5 && strcmp (argv[4], "fill") == 0)
+  if (argc == 5)
     fill (&run);
-  else if (argc == 7 && strcmp (argv[4], "read") == 0)
-    measure (&run, OP_READ, parse_count ("REQUESTS", argv[5]),
+  else {
+    prepare (&run, argv[4], parse_count ("REQUESTS", argv[5]),
              parse_count ("SEED", argv[6]));
-  else if (argc == 7 && strcmp (argv[4], "write") == 0)
-    measure (&run, OP_WRITE, parse_count ("REQUESTS", argv[5]),
-             parse_count ("SEED", argv[6]));
-  else
-    usage ();
+    measure (&run);
+  }
   disconnect_all (&run);
   release (&run);
   return EXIT_SUCCESS;

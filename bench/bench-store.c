@@ -133,6 +133,7 @@ struct round {
 /* Nanoseconds per page. */
 struct result {
   double ns[NR_WAYS][NR_PHASES];
+  unsigned dictionary;          /* the store has one */
 };
 
 /* ---- One page ------------------------------------------------------ */
@@ -376,6 +377,15 @@ verify (struct round *r)
   }
 }
 
+static bool
+has_dictionary (struct zram_store *store)
+{
+  struct zram_store_stats stats;
+
+  zram_store_stats (store, &stats);
+  return stats.dictionary_generation > 0;
+}
+
 static void
 run_round (const struct corpus *corpus, const struct contest *contest,
            unsigned nr_threads, uint64_t seed, struct result *result)
@@ -403,6 +413,7 @@ run_round (const struct corpus *corpus, const struct contest *contest,
     run_phase (r, phase, seed * NR_PHASES + phase, result);
     if (phase == FILL && contest->settled) {
       zram_memory_settle (r->device.memory);
+      result->dictionary = has_dictionary (r->device.store);
       start_background (r);
     }
   }
@@ -483,9 +494,9 @@ print_settled (struct result (*results)[MAX_THREADS], unsigned rounds,
   for (unsigned i = 0; i < rounds; ++i)
     ratios[i] = results[i][t].ns[STORE][phase] / results[i][t].ns[PLAIN][phase];
   middle = median (ratios, rounds);
-  printf ("settled threads=%u phase=%s lz4_us=%.3f zstd_us=%.3f "
+  printf ("settled threads=%u phase=%s dictionary=%u lz4_us=%.3f zstd_us=%.3f "
           "store_us=%.3f ratio=%.3f ratio_min=%.3f ratio_max=%.3f\n",
-          t + 1, phase_names[phase],
+          t + 1, phase_names[phase], results[0][t].dictionary,
           median_us (results, rounds, t, PLAIN, phase),
           median_us (results, rounds, t, BARE, phase),
           median_us (results, rounds, t, STORE, phase),
