@@ -43,7 +43,7 @@
 #define NEIGHBOURS 64           /* the number of pages is a multiple */
 
 struct setting {
-  const char *name;
+  const char *name;             /* kind:setting */
   bool plain;                   /* without a store */
   struct zram_codec codec;
   struct zram_recompress recompress;
@@ -58,25 +58,25 @@ struct setting {
   }
 
 static const struct setting settings[] = {
-  { "lz4", LZ4 (1) },
-  { "lz4,level=2", LZ4 (2) },
-  { "lz4,level=4", LZ4 (4) },
-  { "lz4hc", .codec = { .algorithm = ZRAM_ALGORITHM_LZ4HC } },
-  { "zstd,level=-5", ZSTD (-5) },
-  { "zstd,level=-1", ZSTD (-1) },
-  { "zstd,level=1", ZSTD (1) },
-  { "zstd,level=3", ZSTD (3) },
-  { "zstd,level=6", ZSTD (6) },
-  { "zstd,dictionary=none",
+  { "ours:lz4", LZ4 (1) },
+  { "ours:lz4,level=2", LZ4 (2) },
+  { "ours:lz4,level=4", LZ4 (4) },
+  { "ours:lz4hc", .codec = { .algorithm = ZRAM_ALGORITHM_LZ4HC } },
+  { "ours:zstd,level=-5", ZSTD (-5) },
+  { "ours:zstd,level=-1", ZSTD (-1) },
+  { "ours:zstd,level=1", ZSTD (1) },
+  { "ours:zstd,level=3", ZSTD (3) },
+  { "ours:zstd,level=6", ZSTD (6) },
+  { "ours:zstd,dictionary=none",
     .codec = { .algorithm = ZRAM_ALGORITHM_ZSTD, .level = 1,
                .no_dictionary = true } },
-  { "idle,level=3,group=4", GROUP (3, 4) },
-  { "idle,level=3,group=8", GROUP (3, 8) },
-  { "idle,level=3,group=16", GROUP (3, 16) },
-  { "idle,level=6,group=16", GROUP (6, 16) },
-  { "plain-lz4", true, LZ4 (1) },
-  { "plain-zstd,level=1", true, ZSTD (1) },
-  { "plain-zstd,level=3", true, ZSTD (3) },
+  { "idle:level=3,group=4", GROUP (3, 4) },
+  { "idle:level=3,group=8", GROUP (3, 8) },
+  { "idle:level=3,group=16", GROUP (3, 16) },
+  { "idle:level=6,group=16", GROUP (6, 16) },
+  { "plain:lz4", true, LZ4 (1) },
+  { "plain:zstd,level=1", true, ZSTD (1) },
+  { "plain:zstd,level=3", true, ZSTD (3) },
 };
 #define NR_SETTINGS (sizeof settings / sizeof settings[0])
 
