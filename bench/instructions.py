@@ -18,7 +18,7 @@ from common import Problem, parse, run_program, say, table
 CODEC_OBJECT = re.compile(r"/lib(zstd|lz4)\.so")
 CODEC_FUNCTION = re.compile(r"(lz4_page_|ZSTD_|LZ4_)")
 ENTRIES = {"write": "zram_write", "read": "zram_read"}
-SHOWN = 0.5                     # instructions per page; the rest is summed
+SHOWN = 5                       # instructions per page; the rest is summed
 
 
 class Profile:
@@ -26,9 +26,9 @@ class Profile:
 
     def __init__(self, text):
         self.own = collections.Counter()        # by function
-        self.calls = collections.defaultdict(
-            lambda: [0, 0])     # by caller and callee: calls, instructions
+        self.calls = collections.Counter()      # by caller and callee
         self.inside = {}        # the object file of a function
+        self.source = {}        # the source file of a function
         self.names = {}
         self.read(text)
 
@@ -40,29 +40,30 @@ class Profile:
         return self.names[kind, number]
 
     def read(self, text):
-        function = target_object = current_object = call = None
+        function = callee = target_object = current_object = source = None
         for line in text.splitlines():
             key, _, value = line.partition("=")
             if key == "ob":
                 current_object = self.name("ob", value)
+            elif key in ("fl", "fi", "fe", "cfi", "cfl"):
+                filename = self.name("fl", value)
+                source = filename if key == "fl" else source
             elif key == "fn":
                 function = self.name("fn", value)
                 self.inside[function] = current_object
+                self.source[function] = source
             elif key == "cob":
                 target_object = self.name("ob", value)
             elif key == "cfn":
                 callee = self.name("fn", value)
                 self.inside.setdefault(callee, target_object or
                                        current_object)
-                call = self.calls[function, callee]
                 target_object = None
-            elif key == "calls":
-                call[0] += int(value.split()[0])
-            elif line[:1] in "0123456789+-*" and function and line:
+            elif line[:1] in tuple("0123456789+-*") and function:
                 cost = int(line.split()[-1])
-                if call is not None:
-                    call[1] += cost
-                    call = None
+                if callee:
+                    self.calls[function, callee] += cost
+                    callee = None
                 else:
                     self.own[function] += cost
 
@@ -73,14 +74,18 @@ class Profile:
     def is_ours(self, function):
         return "/libc.so" not in (self.inside[function] or "")
 
-    def total(self, function):
-        return self.own[function] + sum(
-            cost for (caller, _), (_, cost) in self.calls.items()
-            if caller == function)
+    def file_of(self, function):
+        if not self.is_ours(function):
+            return "libc"
+        return os.path.basename(self.source.get(function) or "?")
 
     def callees(self, function):
-        return [(callee, count, cost) for (caller, callee), (count, cost)
+        return [(callee, cost) for (caller, callee), cost
                 in self.calls.items() if caller == function]
+
+    def total(self, function):
+        return self.own[function] + sum(
+            cost for _, cost in self.callees(function))
 
 
 def strip(name):
@@ -91,41 +96,47 @@ def strip(name):
 
 
 class Breakdown:
-    """What a request costs outside the codec."""
+    """What a request costs outside the codec, per page."""
 
     def __init__(self, profile, entry, pages):
         self.profile, self.pages = profile, pages
         self.codec = 0
-        self.rows = collections.defaultdict(lambda: [0.0, 0.0, 0.0])
+        self.own = collections.Counter()        # by file and function
+        self.whole = collections.Counter()      # with what it calls
         self.seen = {}
         self.outside = self.visit(entry)
-        self.rows[strip(entry)][0] += 1
+
+    def key(self, function):
+        return self.profile.file_of(function), strip(function)
 
     def visit(self, function):
         """Instructions outside the codec of all calls of a function."""
         if function in self.seen:
             return self.seen[function]
         self.seen[function] = 0
-        profile, pages = self.profile, self.pages
-        row = self.rows[strip(function)]
-        outside = profile.own[function] / pages
-        row[1] += outside
-        for callee, count, cost in profile.callees(function):
+        profile = self.profile
+        own = outside = profile.own[function] / self.pages
+        for callee, cost in profile.callees(function):
+            cost /= self.pages
             if profile.is_codec(callee):
-                self.codec += cost / pages
-                continue
-            if profile.is_ours(callee):
-                whole = profile.total(callee)
-                part = self.visit(callee) * (cost / whole if whole else 0)
+                self.codec += cost
+            elif profile.is_ours(callee):
+                whole = profile.total(callee) / self.pages
+                outside += self.visit(callee) * (cost / whole if whole else 0)
             else:
-                part = cost / pages
-                self.rows[strip(callee)][1] += part
-                self.rows[strip(callee)][2] += part
-            self.rows[strip(callee)][0] += count / pages
-            outside += part
-        row[2] += outside
+                self.own[self.key(callee)] += cost
+                self.whole[self.key(callee)] += cost
+                outside += cost
+        self.own[self.key(function)] += own
+        self.whole[self.key(function)] += outside
         self.seen[function] = outside
         return outside
+
+    def by_file(self):
+        files = collections.Counter()
+        for (file, _), own in self.own.items():
+            files[file] += own
+        return files
 
 
 def measure_one(corpus, pages, algorithm, operation, directory):
@@ -155,18 +166,27 @@ def measure(corpus, pages):
     return found
 
 
+def files(found):
+    """What the instructions are spent on, by file."""
+    each = {key: b.by_file() for key, b in found.items()}
+    names = sorted(set().union(*each.values()),
+                   key=lambda x: -sum(files[x] for files in each.values()))
+    rows = [["`%s`" % name] + ["%.0f" % each[key][name] for key in each]
+            for name in names]
+    return table(["file"] + ["%s, %s" % key for key in each], rows)
+
+
 def functions(breakdown):
     rows, rest = [], 0
-    order = sorted(breakdown.rows.items(), key=lambda x: -x[1][1])
-    for name, (calls, own, whole) in order:
+    for (file, name), own in breakdown.own.most_common():
         if own < SHOWN:
             rest += own
         else:
-            rows.append(("`%s`" % name, "%.2f" % calls, "%.1f" % own,
-                         "%.1f" % whole))
+            rows.append(("`%s`" % name, file, "%.0f" % own,
+                         "%.0f" % breakdown.whole[file, name]))
     if rest:
-        rows.append(("others", "", "%.1f" % rest, ""))
-    return table(["function", "calls", "own", "with what it calls"], rows)
+        rows.append(("others", "", "%.0f" % rest, ""))
+    return table(["function", "file", "own", "with what it calls"], rows)
 
 
 def report(found, why_not, pages):
@@ -181,8 +201,10 @@ digit.  zstd has a dictionary.""" % pages, ""]
         ("%s, %s" % key, "%.0f" % b.codec, "%.0f" % b.outside,
          "%.1f %%" % (100 * b.outside / (b.codec + b.outside)))
         for key, b in found.items()])
+    out += ["What those outside of it are spent on, by file:", ""]
+    out += files(found)
     for operation in ("write", "read"):
-        out += ["What is outside of it, for a %s with zstd, by function, "
-                "without the codec:" % operation, ""]
+        out += ["By function, for a %s with zstd, the codec always left "
+                "out:" % operation, ""]
         out += functions(found["zstd", operation])
     return out

@@ -18,6 +18,8 @@ ALLOCATORS = ("malloc", AGAIN, "sparse", "zstd")
 THREADS = (0, 2)                # 0: what nbdkit has, 16 per connection
 OPERATIONS = {"write": "Writes of 4096 bytes", "read": "Reads of 4096 bytes",
               "sequential": "Sequential writes of 128 KiB"}
+NAMES = {"write": "writes", "read": "reads",
+         "sequential": "sequential writes"}
 SETTLE_SECONDS = 60             # at most
 
 # At least so often as many requests as nbdkit memory: malloc, zstd.
@@ -194,18 +196,18 @@ def label_of(threads):
 
 def intro(effort, pages):
     return ["## Over NBD", "", """\
-Random requests of 4096 bytes to a disk of %d MiB that was filled before,
-on a Unix socket, two connections, 16 requests in flight on each (32 in
-all), from a client with one thread on the same machine; and writes of 128
-KiB from its beginning to its end.  Ours have settled: zstd has a
-dictionary.  Each figure is the median of %d runs of %d requests (%d of 4096
-bytes with the memory plugin's allocator=zstd, %d of 128 KiB); the servers
-take turns.  Ratios are of requests per second, within a round.  *CPU* is
-what the server spends on a request, *bytes per page* its memory
-(Pss) when the disk was filled, less that of nbdkit's null plugin.  *Default threads* is nbdkit's 16 per
-connection.  One server is there twice: as far as the two differ, so may any
-two.""" % (pages * PAGE // MIB, effort.nbd_rounds, effort.requests,
-           effort.slow, effort.large), ""]
+Random requests of 4096 bytes to a disk of %d MiB that was filled before, on a
+Unix socket, two connections, 16 requests in flight on each (32 in all), from
+a client with one thread on the same machine; and writes of 128 KiB from its
+beginning to its end. Ours have settled: zstd has a dictionary. Each figure is
+the median of %d runs of %d requests (%d of 4096 bytes with the memory
+plugin's allocator=zstd, %d of 128 KiB); the servers take turns. Ratios are of
+requests per second, within a round. *CPU* is what the server spends on a
+request, *bytes per page* its memory (Pss) when the disk was filled, less that
+of nbdkit's null plugin. *Default threads* is nbdkit's 16 per connection. One
+server is there twice: as far as the two differ, so may any two.""" %
+            (pages * PAGE // MIB, effort.nbd_rounds, effort.requests,
+             effort.slow, effort.large), ""]
 
 
 def report(servers, effort, pages, targets):
@@ -256,8 +258,8 @@ def add_targets(mine, operation, label, targets):
         for name, limit in zip(("malloc", "zstd"), limits):
             if limit is not None:
                 targets.at_least(
-                    "%ss / allocator=%s: %s, %s" %
-                    (operation, name, algorithm, label), limit,
+                    "%s / allocator=%s: %s, %s" %
+                    (NAMES[operation], name, algorithm, label), limit,
                     times(mine["zram", algorithm], mine["memory", name],
                           operation))
 
