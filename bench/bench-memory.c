@@ -109,11 +109,11 @@ report (const struct device *d, const char *algorithm, const char *step,
   printf ("memory algorithm=%s step=%s orig=%" PRIu64 " compr=%" PRIu64
           " mem_used=%" PRIu64 " resident=%" PRIu64 " slots=%" PRIu64
           " pss=%" PRIi64 " same=%" PRIu64 " huge=%" PRIu64
-          " compacted=%" PRIu64 "\n",
+          " compacted=%" PRIu64 " grouped=%" PRIu64 "\n",
           algorithm, step, s.orig_data_size, s.compr_data_size,
           m.mem_used_total, m.resident, m.slot_table_size,
           (int64_t) (after - before), s.same_pages, s.huge_pages,
-          m.pages_compacted);
+          m.pages_compacted, s.grouped_pages);
   fflush (stdout);
 }
 
