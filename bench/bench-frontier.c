@@ -80,9 +80,11 @@ static const struct setting settings[] = {
 };
 #define NR_SETTINGS (sizeof settings / sizeof settings[0])
 
-/* A page without a store. */
+/* What contents became without a store.  They become the same each time,
+ * so objects are as dense as can be and stay where they are.
+ */
 struct object {
-  uint8_t *bytes;               /* BENCH_PAGE of room, touched where used */
+  uint8_t *bytes;
   uint32_t size;
 };
 
@@ -90,7 +92,9 @@ struct contender {
   const struct setting *setting;
   struct device device;
   struct bare *bare;            /* without a store */
-  struct object *objects;
+  uint8_t *end;                 /* of the objects */
+  struct object *objects;       /* by contents */
+  uint32_t *contents;           /* by page */
   double bytes;
   double write_us[MAX_ROUNDS], read_us[MAX_ROUNDS];
 };
@@ -107,28 +111,37 @@ contents_in_round (const struct corpus *corpus, size_t page, unsigned round)
 }
 
 static void
-write_page (struct contender *c, size_t page, const void *contents)
+write_page (struct contender *c, const struct corpus *corpus,
+            size_t page, size_t contents)
 {
   struct object *o;
   const void *made;
   size_t size;
 
   if (!c->setting->plain) {
-    device_write (&c->device, page, contents);
+    device_write (&c->device, page, corpus_page (corpus, contents));
     return;
   }
-  o = &c->objects[page];
-  made = bare_compress (c->bare, contents, scratch, &size);
+  o = &c->objects[contents];
+  made = bare_compress (c->bare, corpus_page (corpus, contents), scratch,
+                        &size);
+  if (!o->bytes) {
+    o->bytes = c->end;
+    o->size = size;
+    c->end += size;
+  }
   memcpy (o->bytes, made, size);
-  o->size = size;
+  c->contents[page] = contents;
 }
 
 static void
 read_page (struct contender *c, size_t page)
 {
-  if (c->setting->plain)
-    bare_decompress (c->bare, c->objects[page].bytes, c->objects[page].size,
-                     page_buffer);
+  if (c->setting->plain) {
+    const struct object *o = &c->objects[c->contents[page]];
+
+    bare_decompress (c->bare, o->bytes, o->size, page_buffer);
+  }
   else
     device_read (&c->device, page, page_buffer);
 }
@@ -139,8 +152,6 @@ static void
 contender_open (struct contender *c, const struct setting *setting,
                 size_t nr_pages)
 {
-  uint8_t *memory;
-
   c->setting = setting;
   if (!setting->plain) {
     c->device = device_open (&setting->codec, &setting->recompress, nr_pages);
@@ -148,11 +159,10 @@ contender_open (struct contender *c, const struct setting *setting,
   }
   c->bare = bare_new (BARE_PLAIN, &setting->codec);
   c->objects = calloc (nr_pages, sizeof c->objects[0]);
-  if (!c->objects)
+  c->contents = calloc (nr_pages, sizeof c->contents[0]);
+  if (!c->objects || !c->contents)
     err (EXIT_FAILURE, "calloc");
-  memory = small_pages (nr_pages * BENCH_PAGE);
-  for (size_t i = 0; i < nr_pages; ++i)
-    c->objects[i].bytes = memory + i * BENCH_PAGE;
+  c->end = small_pages (nr_pages * BENCH_PAGE);
 }
 
 /* Do what the background would do.  Returns the nanoseconds that idle
@@ -191,7 +201,7 @@ fill (struct contender *c, const struct corpus *corpus,
       const uint32_t *order)
 {
   for (size_t i = 0; i < corpus->nr_pages; ++i)
-    write_page (c, order[i], corpus_page (corpus, order[i]));
+    write_page (c, corpus, order[i], order[i]);
   settle (c);
   c->bytes = bytes_per_page (c, corpus->nr_pages);
 }
@@ -203,8 +213,8 @@ write_chunk (struct contender *c, const struct corpus *corpus,
   uint64_t start = cpu_ns ();
 
   for (size_t i = 0; i < n; ++i)
-    write_page (c, order[i], corpus_page (corpus, contents_in_round
-                                          (corpus, order[i], round)));
+    write_page (c, corpus, order[i],
+                contents_in_round (corpus, order[i], round));
   return cpu_ns () - start;
 }
 
