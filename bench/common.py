@@ -4,10 +4,12 @@
 
 import subprocess
 import sys
+import time
 
 PAGE = 4096
 MIB = 1024 * 1024
 SKIP = 77
+START = time.monotonic()
 
 
 class Problem(Exception):
@@ -15,7 +17,9 @@ class Problem(Exception):
 
 
 def say(text):
-    print("bench: " + text, file=sys.stderr, flush=True)
+    """Tell whoever waits, with the seconds that have gone by."""
+    print("bench: %3d s: %s" % (time.monotonic() - START, text),
+          file=sys.stderr, flush=True)
 
 
 def run_program(argv, may_skip=False):
