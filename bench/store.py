@@ -63,8 +63,9 @@ def report_cost(found, targets):
     one = [v["ratio"] for v in found["cost"] if v["threads"] == 1]
     return out + ["""\
 What is not compression (slots, locks, the allocator, counters) costs
-between %+.0f %% and %+.0f %% of the time that the codec takes.  With two
-threads the figures are time that passes, per page, so lower than with one.
+between %+.0f %% and %+.0f %% of the time that the codec takes.  With one
+thread the figures are processor time; with two they are time that passes,
+per page, so lower.
 The first fill includes the kernel's work for every new page of memory, for
 each of the three.""" % ((min(one) - 1) * 100, (max(one) - 1) * 100), ""]
 
