@@ -108,7 +108,7 @@ class Panel:
         return x * PANEL_WIDTH, y * PANEL_HEIGHT
 
     def is_free(self, box):
-        return (0 <= box[0] and box[2] <= PANEL_WIDTH and
+        return (5 <= box[0] and box[2] <= PANEL_WIDTH - 5 and
                 0 <= box[1] and box[3] <= PANEL_HEIGHT and
                 not any(box[0] < x[2] and x[0] < box[2] and
                         box[1] < x[3] and x[1] < box[3]
