@@ -239,6 +239,8 @@ def one_table(mine, operation):
                      times(s, other, operation) < 1]
             if peers:
                 note = "**slower than %s**" % ", ".join(peers)
+            if s.name == "zstd" and s.bytes > theirs.bytes:
+                note += " **larger than zstd**"
         rows.append((s.what,
                      "%.0f" % middle(s, operation, "per_second"),
                      "%.2f" % (middle(s, operation, "p50_us") / 1000),
@@ -246,7 +248,7 @@ def one_table(mine, operation):
                      "%.1f" % middle(s, operation, "cpu_us"),
                      "%.0f" % s.bytes,
                      "%.2f" % times(s, malloc, operation),
-                     "%.1f" % times(s, theirs, operation), note))
+                     "%.1f" % times(s, theirs, operation), note.strip()))
     return table(["nbdkit", "requests/s", "p50 ms", "p99 ms", "CPU µs",
                   "bytes per page", "/ malloc", "/ zstd", "against memory"],
                  rows)
