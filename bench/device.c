@@ -10,7 +10,7 @@
 #include "device.h"
 
 const struct zram_recompress default_recompress = {
-  .codec = { .algorithm = ZRAM_ALGORITHM_ZSTD, .level = 3 },
+  .codec = { .algorithm = ZRAM_ALGORITHM_ZSTD, .level = 6 },
   .age = 60, .group = 16,
 };
 

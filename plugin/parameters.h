@@ -20,7 +20,7 @@
   "                          stored (default: auto), or use this one.\n" \
   "recompress=lz4|lz4hc|zstd|none[,level=<N>][,age=<SECONDS>][,group=<N>]\n" \
   "                          Compress idle pages again, in groups of N\n" \
-  "                          (default: zstd,level=3,age=60,group=16).\n" \
+  "                          (default: zstd,level=6,age=60,group=16).\n" \
   "background-cpu=<PERCENT>  The most of one processor that work in the\n" \
   "                          background takes (default: 25).\n"        \
   "allocator=zsmalloc|zbud   How to store what was compressed\n"        \
@@ -81,7 +81,7 @@ struct parameters {
     .recompress = {                             \
       .codec = {                                \
         .algorithm = ZRAM_ALGORITHM_ZSTD,       \
-        .level = 3,                             \
+        .level = 6,                             \
       },                                        \
       .age = 60,                                \
       .group = 16,                              \
