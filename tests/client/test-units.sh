@@ -45,6 +45,7 @@ has nbd-zram-local-swap.service Before swap.target
 has nbd-zram-local-swap.service Conflicts shutdown.target
 has nbd-zram-local-swap.service Before shutdown.target
 has nbd-zram-local-swap.service KillMode process
+has nbd-zram-local-swap.service After systemd-sysctl.service
 lacks nbd-zram-local-swap.service After local-fs.target
 # What swap=true asks for.
 has nbdkit-zram@.service LimitMEMLOCK infinity

@@ -15,6 +15,15 @@ require nbd-client mkswap swapon flock perl blkid curl
 
 load_nbd
 echo 4096 > /proc/sys/vm/min_free_kbytes
+echo 15000 > /proc/sys/vm/watermark_boost_factor
+
+# vm_is MIN-FREE WATERMARK-BOOST
+vm_is ()
+{
+  eq "vm.min_free_kbytes" "$(cat /proc/sys/vm/min_free_kbytes)" "$1"
+  eq "vm.watermark_boost_factor" \
+     "$(cat /proc/sys/vm/watermark_boost_factor)" "$2"
+}
 
 none_running ()
 {
@@ -42,6 +51,7 @@ grep -q 'algorithm=nosuch' "$tmp/err"
 none_attached
 none_running
 [ ! -e /run/nbd-zram/local ] || fail "something is left of the server"
+vm_is 4096 15000
 
 echo "== On, and again"
 begin=$(uptime_now)
@@ -51,6 +61,8 @@ echo "local swap is on after $(seconds_since "$begin") s"
 eq "device" "$(cat "$tmp/out")" /dev/nbd0
 grep -q 'vm.min_free_kbytes is now .* and was 4096' "$tmp/err"
 at_least "vm.min_free_kbytes" "$(cat /proc/sys/vm/min_free_kbytes)" 12000
+grep -q 'vm.watermark_boost_factor is now 0 and was 15000' "$tmp/err"
+eq "vm.watermark_boost_factor" "$(cat /proc/sys/vm/watermark_boost_factor)" 0
 nbd_zram local-swap 256M --mem-limit 60%
 refused 1 'of another size' local-swap 128M
 refused 3 'it is local swap' swapoff /dev/nbd0
@@ -93,8 +105,15 @@ wait $program || :
 
 echo "== Off"
 nbd_zram local-swap --off
-eq "vm.min_free_kbytes" "$(cat /proc/sys/vm/min_free_kbytes)" 4096
+vm_is 4096 15000
 eq "swaps" "$(awk 'NR > 1' /proc/swaps)" ''
 none_attached
 none_running
 [ ! -e /run/nbd-zram/local ] || fail "something is left of the server"
+
+echo "== What was set by somebody else meanwhile stays"
+nbd_zram local-swap 64M > "$tmp/out" 2> "$tmp/err" ||
+  { cat "$tmp/err"; fail "local-swap"; }
+vm min_free_kbytes 5000
+nbd_zram local-swap --off
+vm_is 5000 15000
