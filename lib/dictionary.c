@@ -398,15 +398,18 @@ dictionary_train (struct zram_store *store)
   if (!is_due (store) || !limit_charge (limit, sizeof *t))
     return false;
   t = mapping_reserve (sizeof *t);      /* so that it goes back at once */
-  if (t) {
+  /* Samples are decompressed while their slots are locked: that must not
+   * wait for memory, since a writer may wait for the slot.
+   */
+  if (t && mapping_populate (t, sizeof *t)) {
     t->store = store;
     t->nr = 0;
     t->random = store->dictionary.next + 1;
     take_samples (t);
     shuffle (t);
     adopted = t->nr == NR_SAMPLES && adopt_if_better (t);
-    mapping_release (t, sizeof *t);
   }
+  mapping_release (t, sizeof *t);
   limit_uncharge (limit, sizeof *t);
   memory_charge_codecs (store->memory);
   schedule (store, adopted);

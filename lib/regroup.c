@@ -139,7 +139,9 @@ have_work (struct zram_memory *memory)
   if (work == NULL)
     return false;
   regroup->work = work;
-  work->grouper = codecs_make_grouper (memory->codecs, regroup->index);
+  /* Now, and not when a slot is locked that a writer may wait for. */
+  if (mapping_populate (work, sizeof *work))
+    work->grouper = codecs_make_grouper (memory->codecs, regroup->index);
   if (work->grouper) {
     regroup->size = sizeof *work + codecs_grouper_size (work->grouper);
     if (charge_work (memory, regroup->size))
