@@ -1,8 +1,6 @@
 #!/usr/bin/env bash
 # nbdkit-zram-plugin: SPDX-License-Identifier: BSD-3-Clause
 
-# Needs a kernel of its own: tests/vm/run-vm tests/client/vm-disk.sh
-
 # mem: 256M
 # timeout: 300
 # kernel-may-complain
@@ -11,8 +9,8 @@
 # twice, what is refused and why, and that nothing is left behind by what
 # fails.  (The kernel complains of the servers that are killed.)
 
-. "$(dirname "$0")/../vm/guest-functions.sh"
-. "$(dirname "$0")/client-functions.sh"
+. "$(dirname "$0")/guest-functions.sh"
+. "$(dirname "$0")/../client/client-functions.sh"
 require nbd-client mkfs.ext4 flock perl blkid
 
 load_nbd
