@@ -12,6 +12,9 @@
 . "$(dirname "$0")/guest-functions.sh"
 
 load_nbd
+# What comes in needs memory at once, or it is dropped and has to be sent
+# again.  nbd-zram swapon would warn of less.
+vm min_free_kbytes 8192
 ip addr add 192.0.2.1/24 dev vec0
 ip link set vec0 up
 wait_until 60 test -e /run/out/serving || fail "the other machine is not there"
