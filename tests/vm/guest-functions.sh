@@ -137,13 +137,15 @@ vm ()
 # it like any other process: not below the watermark "min" of free memory.
 # Watermark boosting raises that after allocations that fragment memory,
 # until kswapd has done its round; but kswapd waits for the server.  They
-# then wait for each other for ever (seen once in about six runs).
-# VM_SETTINGS is for trying others.
+# then wait for each other for ever (seen once in about six runs).  And
+# the minimum itself is low on a machine as small as this.  `nbd-zram
+# local-swap' sets both.  VM_SETTINGS=NAME=VALUE,... is for trying others.
 prepare_vm ()
 {
-  local setting
+  local setting settings
 
-  for setting in ${VM_SETTINGS-watermark_boost_factor=0}; do
+  settings=${VM_SETTINGS-watermark_boost_factor=0,min_free_kbytes=16384}
+  for setting in ${settings//,/ }; do
     vm "${setting%=*}" "${setting#*=}"
   done
 }
@@ -159,6 +161,12 @@ swap_on ()
 swap_used ()
 {
   awk 'NR > 1 { n += $4 } END { print n + 0 }' /proc/swaps
+}
+
+# pages_out: how many were swapped out since the machine was started.
+pages_out ()
+{
+  awk '$1 == "pswpout" { print $2 }' /proc/vmstat
 }
 
 # threads PROCESS: a line for each with its number, flags, minor and major
