@@ -28,7 +28,7 @@ swap_on /dev/nbd0
   touch /run/out/please-stop
 ) &
 begin=$(uptime_now)
-pressure_with_bursts 160 4 "${VM_ROUNDS-1}"
+pressure_with_bursts 144 4 "${VM_ROUNDS-1}"
 echo "$(seconds_since "$begin") s, ten of them waiting"
 [ -e /run/out/continued ] || fail "the server was not stopped meanwhile"
 
