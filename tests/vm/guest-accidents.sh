@@ -21,19 +21,7 @@ echo -1000 > /proc/self/oom_score_adj
 
 # Only what runs in this group is swapped out, or this script would be as
 # dead as the rest when the swap space goes.
-mkdir -p /tmp/cgroup
-mount -t cgroup2 none /tmp/cgroup
-echo +memory > /tmp/cgroup/cgroup.subtree_control
-mkdir /tmp/cgroup/small
-echo 48M > /tmp/cgroup/small/memory.max
-
-# in_small_group COMMAND...: for the background, the shell is replaced.
-in_small_group ()
-{
-  exec sh -c 'echo 0 > /proc/self/oom_score_adj
-              echo $$ > /tmp/cgroup/small/cgroup.procs
-              exec "$@"' sh "$@"
-}
+make_small_group 48M
 
 # hold NAME MIB: have a program fill memory, and wait until it has.
 hold ()

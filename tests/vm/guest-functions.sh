@@ -163,6 +163,26 @@ swap_used ()
   awk 'NR > 1 { n += $4 } END { print n + 0 }' /proc/swaps
 }
 
+# make_small_group SIZE: so much memory for what runs in there; beyond
+# that it is swapped, though the machine may have more.
+make_small_group ()
+{
+  mkdir -p /tmp/cgroup
+  mount -t cgroup2 none /tmp/cgroup
+  echo +memory > /tmp/cgroup/cgroup.subtree_control
+  mkdir /tmp/cgroup/small
+  echo "$1" > /tmp/cgroup/small/memory.max
+}
+
+# in_small_group COMMAND...: in the background or in a subshell, since the
+# shell is replaced.
+in_small_group ()
+{
+  exec sh -c 'echo 0 > /proc/self/oom_score_adj
+              echo $$ > /tmp/cgroup/small/cgroup.procs
+              exec "$@"' sh "$@"
+}
+
 # pages_out: how many were swapped out since the machine was started.
 pages_out ()
 {
