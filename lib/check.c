@@ -139,6 +139,8 @@ add_slot (struct check *check, uint64_t word, struct sums *sums)
   if (slot_has_age (word)
       && !codecs_is_valid (check->memory->codecs, slot_codec (word)))
     fault (check, "a slot names no codec: %" PRIx64, word);
+  if (slot_has_age (word) && slot_age (word) > AGING_IDLE)
+    fault (check, "a slot is still to be written back: %" PRIx64, word);
   switch (slot_state (word)) {
   case SLOT_EMPTY:
     return;

@@ -11,7 +11,7 @@
  *            slot remembers by an age that nothing else has (PENDING) that
  *            this was done.
  *   write    All locks are free.
- *   publish  Have each slot that still says the same name the record.
+ *   publish  Have each slot that still has this age name the record.
  *            Whoever has used the page meanwhile has made it young: it
  *            stays in RAM, and its record is dead from the start.
  *
@@ -29,6 +29,7 @@
 #include <config.h>
 
 #include <errno.h>
+#include <sched.h>
 #include <string.h>
 
 #include "group.h"
@@ -74,6 +75,12 @@ is_short (struct zram_memory *memory, unsigned part)
 {
   return memory->limit.max
     && available (memory) < memory->limit.max / part;
+}
+
+static bool
+is_pending (uint64_t word)
+{
+  return slot_has_object (word) && slot_age (word) == PENDING;
 }
 
 /* ---- Gathering ----------------------------------------------------- */
@@ -301,9 +308,10 @@ seal (struct writeback_work *work, struct tier *tier, uint32_t segment)
   }
 }
 
-/* What a slot that says WORD now is to say, if it is still the same: with
- * an object that was in RAM nothing may have happened; a record that is
- * moved may have been read.  0 if it is not.
+/* What a slot that says WORD now is to say, if the page is still the same;
+ * 0 if not.  An object that was in RAM may have been moved, compressed
+ * again or put into a group, but was not used if it is PENDING.  A record
+ * that is cleaned may have been read.
  */
 static uint64_t
 published (const struct entry *e, uint64_t word, unsigned tier,
@@ -313,12 +321,12 @@ published (const struct entry *e, uint64_t word, unsigned tier,
                                  segment, e->offset, e->length);
 
   if (!slot_on_tier (e->word))
-    return word == e->word ? slot_word_aged (new, AGING_IDLE) : 0;
+    return is_pending (word) ? slot_word_aged (new, AGING_IDLE) : 0;
   return slot_word_aged (word, 0) == slot_word_aged (e->word, 0)
     ? slot_word_aged (new, slot_age (word)) : 0;
 }
 
-/* The slot of a page, if it still says what it said, names the record. */
+/* The slot of a page, if that is still the same, names the record. */
 static bool
 publish (struct zram_memory *memory, const struct entry *e, unsigned number,
          uint32_t segment)
@@ -341,21 +349,26 @@ publish (struct zram_memory *memory, const struct entry *e, unsigned number,
   return !slot_on_tier (old);
 }
 
-/* It could not be written: the pages are merely idle again. */
+/* What has not left RAM after all is merely idle again. */
 static void
 take_back (struct zram_memory *memory, const struct entry *e)
 {
   struct zram_store *store = writeback_find_store (memory, e->store);
   slot *s = store ? slots_find (&store->slots, e->page) : NULL;
+  uint64_t word = s ? slot_peek (s) : 0;
 
-  if (s && !slot_on_tier (e->word))
-    slot_try_change (s, e->word, slot_word_aged (e->word, AGING_IDLE));
+  while (is_pending (word)
+         && !slot_try_change (s, word, slot_word_aged (word, AGING_IDLE))) {
+    sched_yield ();             /* it is locked for a moment */
+    word = slot_peek (s);
+  }
 }
 
-/* How many pages have left RAM. */
+/* Publish what was written, or take back what was not.  Returns how many
+ * pages have left RAM.
+ */
 static unsigned
-end_segment (struct zram_memory *memory, unsigned number, uint32_t segment,
-             bool written)
+for_entries (struct zram_memory *memory, unsigned number, uint32_t segment)
 {
   struct writeback_work *work = memory->writeback.work;
   unsigned i, n = 0;
@@ -364,14 +377,13 @@ end_segment (struct zram_memory *memory, unsigned number, uint32_t segment,
   pthread_mutex_lock (&memory->lock);
   for (i = 0; i < work->nr; i++) {
     token = epoch_enter (&memory->table.epoch);
-    if (written)
+    if (segment)
       n += publish (memory, &work->entries[i], number, segment);
     else
       take_back (memory, &work->entries[i]);
     epoch_leave (token);
   }
   pthread_mutex_unlock (&memory->lock);
-  tier_close_segment (memory->tiers.tiers[number], segment);
   return n;
 }
 
@@ -382,12 +394,13 @@ write_segment (struct zram_memory *memory, unsigned number, uint32_t segment)
   struct writeback_work *work = memory->writeback.work;
   struct tier *tier = memory->tiers.tiers[number];
   size_t size = (work->used + TIER_BLOCK - 1) / TIER_BLOCK * TIER_BLOCK;
+  unsigned n = 0;
 
   seal (work, tier, segment);
-  return end_segment (memory, number, segment,
-                      work->nr
-                      && tier_write_segment (tier, segment, work->segment,
-                                             size));
+  if (work->nr && tier_write_segment (tier, segment, work->segment, size))
+    n = for_entries (memory, number, segment);
+  tier_close_segment (tier, segment);
+  return n;
 }
 
 /* Into a tier that has room.  What was gathered before for another one,
@@ -422,6 +435,7 @@ clean (struct zram_memory *memory, unsigned number)
   segment = tier_open_segment (tier, true);
   if (segment == 0)
     return 0;
+  for_entries (memory, number, 0);
   clear (work);
   clean_gather (memory, number, sparse);
   gather (memory, work);
@@ -443,6 +457,7 @@ write_back (struct zram_memory *memory)
     n = write_to (memory, i, &gathered);
   for (i = 0; n == 0 && i < memory->tiers.nr; i++)
     n = clean (memory, i);
+  for_entries (memory, 0, 0);
   if (n)
     memory_tidy (memory, COMPACT_BUDGET);
   return n > 0;

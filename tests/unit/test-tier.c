@@ -275,6 +275,25 @@ START_TEST (test_write_errors)
 }
 END_TEST
 
+/* The next tier is used instead. */
+START_TEST (test_one_of_two_fails)
+{
+  struct zram_tier tier = storage_init (&second, 32 * MIB);
+  struct zram_memory_stats m;
+
+  setup (32 * MIB);
+  ck_assert_int_eq (zram_add_tier (memory, &tier), 0);
+  storage.fail_writes = 1000000;
+  write_all (0);
+  check_all (0);
+  zram_memory_stats (memory, &m);
+  ck_assert_uint_eq (m.tiers[0].pages, 0);
+  ck_assert_uint_gt (m.tiers[1].pages, 0);
+  teardown ();
+  storage_destroy (&second);
+}
+END_TEST
+
 /* A read that fails is an error for that page, now. */
 START_TEST (test_read_errors)
 {
@@ -533,7 +552,7 @@ END_TEST
 
 UNIT_MAIN ("tier", test_more_than_memory, test_segments_come_back,
            test_second_read_brings_back, test_parts, test_full,
-           test_second_tier, test_write_errors, test_read_errors,
+           test_second_tier, test_write_errors, test_one_of_two_fails, test_read_errors,
            test_damaged_byte, test_lost, test_groups_on_a_tier,
            test_bad_tiers, test_file_of_others, test_file, test_threads,
            test_threads_and_faults, test_model)
