@@ -240,6 +240,13 @@ struct zram_tier {
 int zram_tier_file (const char *path, uint64_t wanted, bool force,
                     struct zram_tier *);
 
+/* Storage on an NBD server, by its URI (nbd://, nbd+unix://, nbds://): all
+ * of the export.  A connection that breaks is made again, for a second or
+ * so.  -1 and errno: EROFS if the export is read-only, or whatever libnbd
+ * says.
+ */
+int zram_tier_nbd (const char *uri, struct zram_tier *);
+
 /* Use a tier, below those that there are.  Call it before
  * zram_memory_start.  What the memory has, it closes; so does this if it
  * fails.  From now on idle objects leave RAM before the limit is reached,

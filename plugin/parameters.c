@@ -142,9 +142,11 @@ set_tier (struct parameters *p, const char *key, const char *value)
     return -1;
   }
   tier->text = value;
-  tier->path = nbdkit_absolute_path (value);
-  if (!tier->path)
-    return -1;
+  if (strstr (value, "://") == NULL) {
+    tier->path = nbdkit_absolute_path (value);
+    if (!tier->path)
+      return -1;
+  }
   p->nr_tiers++;
   return 0;
 }
@@ -153,9 +155,12 @@ set_tier (struct parameters *p, const char *key, const char *value)
 static struct tier_parameters *
 last_tier (struct parameters *p, const char *key, const char *value)
 {
-  if (p->nr_tiers)
-    return &p->tiers[p->nr_tiers - 1];
-  nbdkit_error ("%s=%s: there is no tier= before it", key, value);
+  struct tier_parameters *tier
+    = p->nr_tiers ? &p->tiers[p->nr_tiers - 1] : NULL;
+
+  if (tier && tier->path)
+    return tier;
+  nbdkit_error ("%s=%s: there is no tier=PATH right before it", key, value);
   return NULL;
 }
 

@@ -29,9 +29,9 @@
   "                          deadlock (default: false).\n"              \
   "reserve=<SIZE>            With swap=true, memory that is kept ready\n" \
   "                          (default: 16M).\n"                         \
-  "tier=<PATH>               Slower storage for what RAM has no room for:\n" \
-  "                          a file or a block device.  Repeatable,\n" \
-  "                          from fast to slow.\n"                     \
+  "tier=<PATH>|<URI>         Slower storage for what RAM has no room for:\n" \
+  "                          a file, a block device, or an NBD server.\n" \
+  "                          Repeatable, from fast to slow.\n"         \
   "tier-size=<SIZE>          Size of the tier before it.\n"            \
   "tier-force=true|false     Overwrite what is on the tier before it.\n" \
   "control=<PATH>            Serve statistics over HTTP on this Unix\n" \
@@ -39,7 +39,7 @@
 
 struct tier_parameters {
   const char *text;             /* as the user wrote it */
-  char *path;                   /* absolute */
+  char *path;                   /* absolute; NULL: it is a URI */
   uint64_t size;                /* 0: not given */
   bool force;
 };

@@ -133,8 +133,10 @@ static int
 add_tier (const struct tier_parameters *p)
 {
   struct zram_tier tier;
+  int r = p->path ? zram_tier_file (p->path, p->size, p->force, &tier)
+    : zram_tier_nbd (p->text, &tier);
 
-  if (zram_tier_file (p->path, p->size, p->force, &tier) == 0) {
+  if (r == 0) {
     if (zram_add_tier (disk.memory, &tier) == 0)
       return 0;
     nbdkit_error ("tier=%s: %s", p->text, errno == ENOSPC

@@ -116,6 +116,9 @@ refused tier "$tmp/file" tier-force \
 refused tier "$tmp" -- 1G mem-limit=64M tier="$tmp"
 refused tier -- 1G mem-limit=64M tier=
 refused tier-size 8M -- 1G mem-limit=64M tier-size=8M
+refused tier nbd+unix -- 1G mem-limit=64M tier="nbd+unix:///?socket=$tmp/no"
+refused tier foo -- 1G mem-limit=64M tier=foo://bar
+refused tier-size 8M -- 1G mem-limit=64M tier=nbd://localhost tier-size=8M
 refused tier-size many -- 1G mem-limit=64M tier="$tmp/tier" tier-size=many
 refused tier-force true -- 1G mem-limit=64M tier-force=true
 refused tier-force maybe -- 1G mem-limit=64M tier="$tmp/tier" tier-force=maybe

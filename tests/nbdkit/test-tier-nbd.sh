@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# nbdkit-zram-plugin: SPDX-License-Identifier: BSD-3-Clause
+
+# A tier on another server.  When that is killed, and when it was started
+# again and is empty, what was there is an error and nothing else is.
+
+. "$(dirname "$0")/functions.sh"
+require curl jq nbdcopy
+require_nbdsh
+
+head -c 32M /dev/urandom > "$tmp/data"
+
+start_server far 64M algorithm=none
+start_server disk 256M mem-limit=16M tier="${uri[far]}"
+nbdcopy "$tmp/data" "${uri[disk]}"
+at_least "pages on the tier" "$(stat_of disk bd_count)" $((20 << 8))
+at_least "what the other server stores" \
+         "$(stat_of far orig_data_size)" $((20 << 20))
+nbdcopy "${uri[disk]}" "$tmp/copy"
+cmp -n $((32 << 20)) "$tmp/data" "$tmp/copy"
+
+# What is trimmed here is trimmed there.
+trimmed ()
+{
+  [ "$(stat_of far orig_data_size)" -le $((4 << 20)) ]
+}
+"$python" -c '
+import sys
+from pages import *
+connect(sys.argv[1]).trim(32 * MiB, 0)' "${uri[disk]}"
+wait_until 30 trimmed || fail "the other server still stores what is gone"
+
+# look: every page is as it was, or EIO; prints how many are EIO.
+look ()
+{
+  "$python" -c '
+import sys
+from pages import *
+h = connect(sys.argv[1])
+data = open(sys.argv[2], "rb")
+bad = 0
+for i in range(0, 8192, 64):
+    data.seek(i * PAGE)
+    want = data.read(PAGE)
+    try:
+        if h.pread(PAGE, i * PAGE) != want:
+            sys.exit("page %d is wrong" % i)
+    except nbd.Error as e:
+        check("the error", e.errno, "EIO")
+        bad += 1
+print(bad)' "${uri[disk]}" "$tmp/data"
+}
+
+nbdcopy "$tmp/data" "${uri[disk]}"
+eq "pages that are lost while all is well" "$(look)" 0
+
+# Gone and back, empty, on the same socket.
+kill -KILL "${pid[far]}"
+wait "${job[far]}" || :
+unset "job[far]"
+start_server far 64M algorithm=none
+lost=$(look)
+echo "lost: $lost of 128"
+at_least "pages that are lost" "$lost" 64
+at_most "pages that are lost" "$lost" 127
+
+# The disk works on, with what is new.
+nbdcopy "$tmp/data" "${uri[disk]}"
+eq "pages that are lost afterwards" "$(look)" 0
+stop_server disk
+stop_server far
