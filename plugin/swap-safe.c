@@ -271,9 +271,10 @@ is_sparse (const struct mapping *m)
 }
 
 /* Write to those pages that are in memory, so that they are not shared
- * any more with the process that forked us.
+ * any more with the process that forked us.  (Some are a sanitizer's own,
+ * which it thinks nobody has business with.)
  */
-static bool
+static __attribute__ ((no_sanitize_address, no_sanitize_thread)) bool
 unshare_resident (const struct mapping *m)
 {
   unsigned char in_core;
