@@ -40,6 +40,16 @@ aging_is_idle (uint64_t word)
   return slot_age (word) >= AGING_IDLE;
 }
 
+/* Whether the page is being written back (writeback.c).  Its object may be
+ * moved but must not be exchanged for another: the codec that made it, and
+ * that its record will name, must not lose it.
+ */
+static inline bool
+aging_is_pending (uint64_t word)
+{
+  return slot_has_object (word) && slot_age (word) > AGING_IDLE;
+}
+
 /* A page is young that says WORD.  Called on the way of each request, and
  * before it leaves the epoch.
  */

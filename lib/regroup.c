@@ -168,6 +168,13 @@ regroup_prepare (struct zram_memory *memory)
 
 /* ---- What there is ------------------------------------------------- */
 
+/* Not while it is being written back. */
+static bool
+is_candidate (uint64_t word)
+{
+  return aging_is_idle (word) && !aging_is_pending (word);
+}
+
 /* A page that has an object of its own. */
 static void
 add_alone (struct run *run, unsigned place, uint64_t word)
@@ -208,7 +215,7 @@ add_group (struct run *run, unsigned from, unsigned to, unsigned place)
   live = atomic_load (&header->live);
   nr = group_pages (header);
   for (i = from; i < to; i++)
-    if (live >> i & 1 && !aging_is_idle (run->words[i]))
+    if (live >> i & 1 && !is_candidate (run->words[i]))
       live |= ~range;           /* counts as outside */
   if ((live & ~range) == 0) {
     run->map |= live;
@@ -240,7 +247,7 @@ look (struct run *run, unsigned from, unsigned to)
   for (place = from; place < to; place++) {
     uint64_t word = run->words[place];
 
-    if (!aging_is_idle (word))
+    if (!is_candidate (word))
       continue;
     if (slot_state (word) == SLOT_RAM)
       add_alone (run, place, word);

@@ -45,8 +45,11 @@
 #define FREE_LOW 16
 #define FREE_HIGH 8
 
-/* No page gets so old by itself. */
-#define PENDING SLOT_AGE_MAX
+/* The age of a page that was gathered in the walk for an age.  No page gets
+ * so old by itself.  If it is used meanwhile, a later walk of the same round
+ * may gather it again, and then the first record must not pass for it.
+ */
+#define PENDING(age) (SLOT_AGE_MAX - AGING_IDLE + (age))
 
 /* Huge pages are taken for so much older than they are. */
 #define HUGE_OLDER 2
@@ -75,12 +78,6 @@ is_short (struct zram_memory *memory, unsigned part)
 {
   return memory->limit.max
     && available (memory) < memory->limit.max / part;
-}
-
-static bool
-is_pending (uint64_t word)
-{
-  return slot_has_object (word) && slot_age (word) == PENDING;
 }
 
 /* ---- Gathering ----------------------------------------------------- */
@@ -132,7 +129,7 @@ gather_page (struct writeback_work *work, struct zram_store *store, slot *s,
 {
   unsigned length = tier_length (SLOT_TIER, slot_size (word));
   struct tier_record *record = writeback_make_record (work, SLOT_TIER, length);
-  uint64_t pending = slot_word_aged (word, PENDING);
+  uint64_t pending = slot_word_aged (word, PENDING (work->age));
 
   if (record == NULL || !slot_trylock (s, word))
     return;
@@ -156,7 +153,10 @@ copy_group (struct group_header *to, const struct group_header *from)
 }
 
 /* A group, seen from the first of its pages that is in it.  Pages that are
- * not old enough stay where they are.
+ * not old enough stay where they are.  The object may be moved, and another
+ * group to where it was, as soon as it is not locked; but what was alive in
+ * it and is in a group is in this one, since groups are made only with
+ * memory.lock held, as it is here.
  */
 static void
 gather_group (struct writeback_work *work, struct zram_store *store, slot *s,
@@ -167,11 +167,12 @@ gather_group (struct writeback_work *work, struct zram_store *store, slot *s,
   slot *base = s - slot_place (word);
   uint64_t first = page - slot_place (word);
   struct tier_record *record;
-  unsigned place, length;
+  unsigned place, length, live, nr = work->nr;
   size_t size;
 
   if (!slot_trylock (s, word))
     return;
+  live = atomic_load (&header->live);
   size = sizeof *header + header->size;
   length = tier_length (SLOT_TIER_GROUP, size);
   record = length ? writeback_make_record (work, SLOT_TIER_GROUP, length) : NULL;
@@ -182,15 +183,16 @@ gather_group (struct writeback_work *work, struct zram_store *store, slot *s,
     return;
   for (place = slot_place (word); place < GROUP_PAGES_MAX; place++) {
     uint64_t w = slot_peek (&base[place]);
-    uint64_t pending = slot_word_aged (w, PENDING);
+    uint64_t pending = slot_word_aged (w, PENDING (work->age));
 
-    if (slot_state (w) == SLOT_GROUP && slot_offset (w) == slot_offset (word)
-        && (int) slot_age (w) >= work->age
+    if (live >> place & 1 && slot_state (w) == SLOT_GROUP
+        && !aging_is_pending (w) && (int) slot_age (w) >= work->age
         && slot_try_change (&base[place], w, pending))
       writeback_add_entry (work, store, first + place, pending, SLOT_TIER_GROUP,
                  length);
   }
-  finish_record (work, record, store, first, size, SLOT_TIER_GROUP, length);
+  if (work->nr > nr)            /* otherwise nobody would seal it */
+    finish_record (work, record, store, first, size, SLOT_TIER_GROUP, length);
 }
 
 static void
@@ -200,7 +202,7 @@ gather_slot (struct writeback_work *work, struct zram_store *store, slot *s,
   uint64_t word = slot_peek (s);
   int age = slot_age (word);
 
-  if (!slot_has_object (word) || age == PENDING)
+  if (!slot_has_object (word) || aging_is_pending (word))
     return;
   if (slot_state (word) == SLOT_GROUP) {
     if (age >= work->age)
@@ -309,9 +311,9 @@ seal (struct writeback_work *work, struct tier *tier, uint32_t segment)
 }
 
 /* What a slot that says WORD now is to say, if the page is still the same;
- * 0 if not.  An object that was in RAM may have been moved, compressed
- * again or put into a group, but was not used if it is PENDING.  A record
- * that is cleaned may have been read.
+ * 0 if not.  An object that was in RAM may have been moved, but was not
+ * used if it is as PENDING as it was.  A record that is cleaned may have been
+ * read.
  */
 static uint64_t
 published (const struct entry *e, uint64_t word, unsigned tier,
@@ -321,7 +323,8 @@ published (const struct entry *e, uint64_t word, unsigned tier,
                                  segment, e->offset, e->length);
 
   if (!slot_on_tier (e->word))
-    return is_pending (word) ? slot_word_aged (new, AGING_IDLE) : 0;
+    return aging_is_pending (word) && slot_age (word) == slot_age (e->word)
+      ? slot_word_aged (new, AGING_IDLE) : 0;
   return slot_word_aged (word, 0) == slot_word_aged (e->word, 0)
     ? slot_word_aged (new, slot_age (word)) : 0;
 }
@@ -357,7 +360,7 @@ take_back (struct zram_memory *memory, const struct entry *e)
   slot *s = store ? slots_find (&store->slots, e->page) : NULL;
   uint64_t word = s ? slot_peek (s) : 0;
 
-  while (is_pending (word)
+  while (aging_is_pending (word)
          && !slot_try_change (s, word, slot_word_aged (word, AGING_IDLE))) {
     sched_yield ();             /* it is locked for a moment */
     word = slot_peek (s);

@@ -8,6 +8,7 @@
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -77,11 +78,17 @@ stats (void)
 
 /* The contents of a page, the VERSIONth. */
 static void
-make_page (unsigned i, unsigned version)
+make_random (unsigned char *data, unsigned i, unsigned version)
 {
   struct rng rng = { i * UINT64_C (1000) + version + 1 };
 
-  pages_fill (&rng, PAGES_RANDOM, page, PAGE);
+  pages_fill (&rng, PAGES_RANDOM, data, PAGE);
+}
+
+static void
+make_page (unsigned i, unsigned version)
+{
+  make_random (page, i, version);
 }
 
 static int
@@ -456,6 +463,50 @@ START_TEST (test_file)
 }
 END_TEST
 
+/* A page is written back, overwritten and taken again by a later walk of
+ * the same round: what counts is the last.
+ */
+static _Atomic bool over;
+
+static void *
+overwrite (void *opaque)
+{
+  unsigned char mine[PAGE], got[PAGE];
+  unsigned i, version, *wrong = opaque;
+
+  for (version = 1; !over; version++)
+    for (i = 0; i < 40; i++) {
+      make_random (mine, i, version);
+      if (zram_write (store, mine, PAGE, i * PAGE) == -1)
+        abort ();
+      sched_yield ();
+      if (zram_read (store, got, PAGE, i * PAGE) == -1)
+        abort ();
+      *wrong += memcmp (mine, got, PAGE) != 0;
+    }
+  return NULL;
+}
+
+START_TEST (test_overwritten_while_gathered)
+{
+  unsigned i, wrong = 0;
+  pthread_t thread;
+
+  setup (32 * MIB);
+  memset (page, 'x', PAGE);     /* makes walks longer */
+  for (i = 0; i < 100000; i++)
+    ck_assert_int_eq (zram_write (store, page, PAGE, (1000 + i) * PAGE), 0);
+  over = false;
+  ck_assert_int_eq (pthread_create (&thread, NULL, overwrite, &wrong), 0);
+  for (i = 0; i < 300; i++)
+    writeback_wait (&memory->writeback);
+  over = true;
+  pthread_join (thread, NULL);
+  ck_assert_uint_eq (wrong, 0);
+  teardown ();
+}
+END_TEST
+
 /* Several threads, the background threads, and a storage that fails now
  * and then.  Each has its own part.
  */
@@ -554,5 +605,6 @@ UNIT_MAIN ("tier", test_more_than_memory, test_segments_come_back,
            test_second_read_brings_back, test_parts, test_full,
            test_second_tier, test_write_errors, test_one_of_two_fails, test_read_errors,
            test_damaged_byte, test_lost, test_groups_on_a_tier,
-           test_bad_tiers, test_file_of_others, test_file, test_threads,
+           test_bad_tiers, test_file_of_others, test_file,
+           test_overwritten_while_gathered, test_threads,
            test_threads_and_faults, test_model)
