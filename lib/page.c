@@ -383,6 +383,23 @@ may_leave_group (struct zram_store *store)
     && !arena_is_low (&store->memory->pool.arena);
 }
 
+/* Whether a record is of that page.  Its checksum says so already, if we
+ * have made no mistake.
+ */
+static bool
+is_record_of (const struct zram_store *store, uint64_t page, uint64_t word,
+              const struct tier_record *record)
+{
+  const struct group_header *header = (const void *) (record + 1);
+  unsigned place = page % GROUP_PAGES_MAX;
+
+  if (record->store != store->number || record->state != slot_state (word))
+    return false;
+  if (slot_state (word) == SLOT_TIER)
+    return record->page == page;
+  return record->page == page - place && header->members >> place & 1;
+}
+
 /* The page from the record that a word names. */
 static bool
 decode_record (struct zram_store *store, struct codec_reader *reader,
@@ -393,6 +410,8 @@ decode_record (struct zram_store *store, struct codec_reader *reader,
   struct codecs *codecs = store->memory->codecs;
   const unsigned char *pages;
 
+  if (!is_record_of (store, page, word, record))
+    return false;
   if (slot_state (word) == SLOT_TIER)
     return codecs_decompress (codecs, reader, slot_codec (word), record + 1,
                               record->size, data);

@@ -4,8 +4,8 @@
  * writeback.c's choice.
  *
  * Nothing that is read is believed.  The checksum covers the record and,
- * as its seed, where it stands and in which opening of the tier it was
- * written.  So a sector that rotted, one of an earlier life of the segment
+ * as its seed, where it stands, in which opening of the tier and in which
+ * life of the segment it was written.  So a sector that rotted, one of an earlier life of the segment
  * and one of another server's data are all the same: EIO for that page,
  * and for no other.
  *
@@ -33,6 +33,11 @@
 
 /* Reads that can be under way at once. */
 #define NR_BUFFERS 16
+
+/* Odd, so that no two lives are the same; large, so that they are not the
+ * same as another place either.
+ */
+#define LIFE_FACTOR UINT64_C (0x9e3779b97f4a7c15)
 
 /* A record and what is around it, in whole blocks. */
 #define BUFFER_SIZE ((TIER_RECORD_MAX + 2 * TIER_BLOCK) / TIER_BLOCK \
@@ -197,6 +202,7 @@ tier_open_segment (struct tier *tier, bool cleaning)
     tier->free = tier->segments[n].next;
     tier->nr_free--;
     tier->segments[n].written = 0;
+    tier->segments[n].life++;
     tier->segments[n].hopeless = false;
     atomic_store (&tier->segments[n].state, SEGMENT_OPEN);
   }
@@ -399,7 +405,8 @@ checksum (const struct tier *tier, uint32_t segment, unsigned offset,
 
   return XXH64 (start, sizeof *record - sizeof record->checksum
                        + record->size,
-                tier->mark ^ (segment_offset (segment) + offset));
+                (tier->mark ^ (segment_offset (segment) + offset))
+                + tier->segments[segment].life * LIFE_FACTOR);
 }
 
 void
@@ -499,7 +506,7 @@ check_tier (struct tier *tier, unsigned number, const uint32_t *live,
     if (segment->live && segment->state != SEGMENT_FULL
         && segment->state != SEGMENT_OPEN)
       faults++, fprintf (report, "tier %u, segment %" PRIu32 ": has pages in "
-                         "state %" PRIu32 "\n", number, i, segment->state);
+                         "state %u\n", number, i, segment->state);
   }
   for (i = tier->free; i; i = tier->segments[i].next, nr_free++)
     if (tier->segments[i].state != SEGMENT_FREE)

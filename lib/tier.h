@@ -67,10 +67,11 @@ enum segment_state {
 
 struct segment {
   _Atomic uint32_t live;        /* pages that name a record in it */
-  uint32_t written;             /* pages that did when it was written */
   uint32_t next;                /* in the list of its state, or 0 */
+  uint32_t life;                /* how often it was opened */
+  uint16_t written;             /* pages that named it when it was written */
   bool hopeless;                /* it could not be cleaned */
-  _Atomic uint32_t state;
+  _Atomic uint8_t state;
 };
 
 struct tier {
