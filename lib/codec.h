@@ -54,8 +54,9 @@ void codecs_destroy (struct codecs *);
 int codecs_add (struct codecs *, const struct zram_codec *);
 
 /* Add the codec BASE (zstd) with a dictionary, which is copied.  -1 and
- * errno as for codecs_add; EINVAL if zstd does not take the dictionary.  Contexts are prepared before it returns, so
- * that nobody has to wait who uses it.
+ * errno as for codecs_add; EINVAL if zstd does not take the dictionary.
+ * Contexts are prepared before it returns, so that nobody has to wait who
+ * uses it.
  */
 int codecs_add_dictionary (struct codecs *, unsigned base,
                            const void *dictionary, size_t size);

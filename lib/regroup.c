@@ -24,9 +24,9 @@
  * with the others under no lock; and then all slots are locked, if each
  * still says what it said before.  It can only say the same if the page is
  * the same: whoever uses a page makes it young, and pages are made older
- * only with memory.lock held, as it is here.  (Compaction may have moved the object and moved it back,
- * which is no matter.)  If one has changed, all was in vain, and the next
- * walk sees what there is then.
+ * only with memory.lock held, as it is here.  (Compaction may have moved
+ * the object and moved it back, which is no matter.)  If one has changed,
+ * all was in vain, and the next walk sees what there is then.
  */
 
 #include <config.h>

@@ -5,9 +5,9 @@
  *
  * Nothing that is read is believed.  The checksum covers the record and,
  * as its seed, where it stands, in which opening of the tier and in which
- * life of the segment it was written.  So a sector that rotted, one of an earlier life of the segment
- * and one of another server's data are all the same: EIO for that page,
- * and for no other.
+ * life of the segment it was written.  So a sector that rotted, one of an
+ * earlier life of the segment and one of another server's data are all the
+ * same: EIO for that page, and for no other.
  *
  * A request that reads has found the word inside its epoch, and stays in
  * it.  A segment is not written again before all who could have seen a

@@ -175,7 +175,8 @@ gather_group (struct writeback_work *work, struct zram_store *store, slot *s,
   live = atomic_load (&header->live);
   size = sizeof *header + header->size;
   length = tier_length (SLOT_TIER_GROUP, size);
-  record = length ? writeback_make_record (work, SLOT_TIER_GROUP, length) : NULL;
+  record = length
+    ? writeback_make_record (work, SLOT_TIER_GROUP, length) : NULL;
   if (record)
     copy_group ((struct group_header *) (record + 1), header);
   slot_unlock (s, word);
@@ -188,8 +189,8 @@ gather_group (struct writeback_work *work, struct zram_store *store, slot *s,
     if (live >> place & 1 && slot_state (w) == SLOT_GROUP
         && !aging_is_pending (w) && (int) slot_age (w) >= work->age
         && slot_try_change (&base[place], w, pending))
-      writeback_add_entry (work, store, first + place, pending, SLOT_TIER_GROUP,
-                 length);
+      writeback_add_entry (work, store, first + place, pending,
+                           SLOT_TIER_GROUP, length);
   }
   if (work->nr > nr)            /* otherwise nobody would seal it */
     finish_record (work, record, store, first, size, SLOT_TIER_GROUP, length);

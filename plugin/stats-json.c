@@ -4,7 +4,8 @@
  *
  * Names, meanings and units are those of Linux zram's mm_stat, io_stat
  * and bd_stat, so that who can read those can read these.  The object is
- * flat, but for dictionaries and swapping, and has one name on each line: it is read by eye and by grep as often as by a JSON parser.  All
+ * flat, but for dictionaries, swapping and tiers, and has one name on each
+ * line: it is read by eye and by grep as often as by a JSON parser.  All
  * values are numbers, or names of our own choosing that need no escapes.
  */
 

@@ -26,7 +26,8 @@ setup_with (const struct zram_codec *codec, unsigned group,
     .mem_limit = mem_limit,
     .contexts = 2,
     .recompress = {
-      .codec = { algorithm, algorithm == ZRAM_ALGORITHM_LZ4 ? 1 : 3 }, .age = 3600, .group = group,
+      .codec = { algorithm, algorithm == ZRAM_ALGORITHM_LZ4 ? 1 : 3 },
+      .age = 3600, .group = group,
     },
   };
   unsigned i;

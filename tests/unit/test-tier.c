@@ -437,8 +437,8 @@ START_TEST (test_bad_tiers)
   ck_assert_errno (zram_add_tier (memory, &tier) == -1, EINVAL);
   ck_assert_uint_eq (second.closed, 1);
   storage_destroy (&second);
-  ck_assert_errno (zram_tier_file ("/nowhere/tier", 4 * MIB, false, &tier) == -1,
-                   ENOENT);
+  ck_assert_errno (zram_tier_file ("/nowhere/tier", 4 * MIB, false, &tier)
+                   == -1, ENOENT);
   teardown ();
 }
 END_TEST
@@ -632,7 +632,8 @@ END_TEST
 
 UNIT_MAIN ("tier", test_more_than_memory, test_segments_come_back,
            test_second_read_brings_back, test_parts, test_full,
-           test_second_tier, test_write_errors, test_one_of_two_fails, test_read_errors,
+           test_second_tier, test_write_errors, test_one_of_two_fails,
+           test_read_errors,
            test_damaged_byte, test_lost, test_earlier_life,
            test_groups_on_a_tier,
            test_bad_tiers, test_file_of_others, test_file,
