@@ -94,7 +94,7 @@ find_record (const struct zram_memory *memory, struct found *f)
   return f->length > 0;
 }
 
-void
+unsigned
 clean_gather (struct zram_memory *memory, unsigned tier, uint32_t segment)
 {
   struct writeback_work *work = memory->writeback.work;
@@ -107,4 +107,5 @@ clean_gather (struct zram_memory *memory, unsigned tier, uint32_t segment)
     f.offset += tier_length_bytes (f.record->state, f.length);
   }
   pthread_mutex_unlock (&memory->lock);
+  return work->nr;
 }

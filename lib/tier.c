@@ -230,14 +230,19 @@ tier_sparsest (struct tier *tier)
       best = i;
     }
   }
+  if (best == 0)                /* perhaps it can be read next time */
+    for (i = 1; i < tier->nr_segments; i++)
+      tier->segments[i].hopeless = false;
   return best;
 }
 
-void
-tier_note_cleaned (struct tier *tier, uint32_t segment)
+bool
+tier_can_clean (struct tier *tier, uint32_t n, unsigned found)
 {
-  tier->segments[segment].hopeless
-    = atomic_load (&tier->segments[segment].live) > 0;
+  struct segment *segment = &tier->segments[n];
+
+  segment->hopeless = atomic_load (&segment->live) > found;
+  return !segment->hopeless;
 }
 
 bool
@@ -284,6 +289,7 @@ let_die (struct tier *tier, uint32_t n)
     atomic_store (&segment->state, SEGMENT_DYING);
     segment->next = tier->dying;
     tier->dying = n;
+    tier->nr_dying++;
   }
   pthread_mutex_unlock (&tier->lock);
 }
@@ -321,6 +327,7 @@ free_list (struct tier *tier, uint32_t n)
     segment->next = tier->free;
     tier->free = n;
     tier->nr_free++;
+    tier->nr_dying--;
     n = next;
   }
 }
@@ -357,9 +364,23 @@ tier_poll (struct tier *tier, struct epoch *epoch)
   discard_list (tier, expired);
   pthread_mutex_lock (&tier->lock);
   free_list (tier, expired);
-  waiting = tier->dying || tier->expiring;
+  waiting = tier->nr_dying > 0;
   pthread_mutex_unlock (&tier->lock);
   return waiting;
+}
+
+bool
+tiers_have_room (struct tiers *tiers)
+{
+  bool room = false;
+  unsigned i;
+
+  for (i = 0; i < tiers->nr; i++) {
+    pthread_mutex_lock (&tiers->tiers[i]->lock);
+    room |= tiers->tiers[i]->nr_free > 1;
+    pthread_mutex_unlock (&tiers->tiers[i]->lock);
+  }
+  return room;
 }
 
 bool

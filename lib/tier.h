@@ -82,6 +82,7 @@ struct tier {
   pthread_mutex_t lock;         /* covers the lists, and nr_free */
   struct segment *segments;
   uint32_t free, nr_free;
+  uint32_t nr_dying;            /* that will be free soon */
   uint32_t dying, expiring;     /* that have no ticket yet; that wait for... */
   uint64_t ticket;              /* ...this */
 
@@ -127,10 +128,11 @@ uint32_t tier_open_segment (struct tier *, bool cleaning);
  */
 uint32_t tier_sparsest (struct tier *);
 
-/* All that is alive in a segment was moved.  If it was not, because a
- * record is damaged, the segment is left alone from now on.
+/* FOUND pages are all that can be moved out of a segment.  False if more
+ * are alive in it, because a record is damaged: then it cannot be cleaned,
+ * and is left alone until nothing else is left to clean.
  */
-void tier_note_cleaned (struct tier *, uint32_t segment);
+bool tier_can_clean (struct tier *, uint32_t segment, unsigned found);
 
 /* Read all of it.  False if that failed. */
 bool tier_read_segment (struct tier *, uint32_t segment, void *buf);
@@ -148,8 +150,13 @@ void tier_leave (struct tiers *, uint64_t word);
 /* All pages that could have been, have been entered. */
 void tier_close_segment (struct tier *, uint32_t segment);
 
-/* Make segments free whose time has come.  True if some are waiting. */
+/* Make segments free whose time has come.  True if some are waiting, or
+ * being discarded.
+ */
 bool tiers_poll (struct tiers *);
+
+/* Whether a segment can be opened that is not for cleaning. */
+bool tiers_have_room (struct tiers *);
 
 /* ---- Records ------------------------------------------------------- */
 

@@ -49,7 +49,9 @@ void writeback_add_entry (struct writeback_work *, const struct zram_store *,
 struct zram_store *writeback_find_store (struct zram_memory *,
                                          uint32_t number);
 
-/* Gather what is alive in a segment that was read to work->old. */
-void clean_gather (struct zram_memory *, unsigned tier, uint32_t segment);
+/* Gather what is alive in a segment that was read to work->old.  Returns how
+ * many pages that is.
+ */
+unsigned clean_gather (struct zram_memory *, unsigned tier, uint32_t segment);
 
 #endif /* WRITEBACK_WORK_H */

@@ -31,6 +31,7 @@
 #include <errno.h>
 #include <sched.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "group.h"
 #include "mapping.h"
@@ -56,6 +57,9 @@
 
 /* A round that gathers less than this is not worth a walk. */
 #define ENOUGH (TIER_SEGMENT_SIZE / 4)
+
+/* Segments that are looked at in a round to find one that can be cleaned. */
+#define CLEAN_TRIES 4
 
 /* Objects that compaction may move after each segment. */
 #define COMPACT_BUDGET 8192
@@ -330,7 +334,9 @@ published (const struct entry *e, uint64_t word, unsigned tier,
     ? slot_word_aged (new, slot_age (word)) : 0;
 }
 
-/* The slot of a page, if that is still the same, names the record. */
+/* The slot of a page, if that is still the same, names the record.  What is
+ * cleaned is wanted out of its segment, so a lock is waited for.
+ */
 static bool
 publish (struct zram_memory *memory, const struct entry *e, unsigned number,
          uint32_t segment)
@@ -338,19 +344,25 @@ publish (struct zram_memory *memory, const struct entry *e, unsigned number,
   struct tier *tier = memory->tiers.tiers[number];
   struct zram_store *store = writeback_find_store (memory, e->store);
   slot *s = store ? slots_find (&store->slots, e->page) : NULL;
-  uint64_t old = s ? slot_peek (s) : 0;
-  uint64_t new = published (e, old, number, segment);
+  uint64_t old, new;
 
-  if (s == NULL || new == 0)
-    return false;
-  tier_enter (tier, segment);
-  if (!slot_try_change (s, old, new)) {
+  while (s) {
+    old = slot_peek (s);
+    new = published (e, old, number, segment);
+    if (new == 0)
+      return false;
+    tier_enter (tier, segment);
+    if (slot_try_change (s, old, new)) {
+      page_replaced (store, old, new);
+      stats_add (&store->stats, STATS_BD_WRITES, 1);
+      return !slot_on_tier (old);
+    }
     tier_leave (&memory->tiers, new);
-    return false;
+    if (!slot_on_tier (old))
+      return false;
+    sched_yield ();
   }
-  page_replaced (store, old, new);
-  stats_add (&store->stats, STATS_BD_WRITES, 1);
-  return !slot_on_tier (old);
+  return false;
 }
 
 /* What has not left RAM after all is merely idle again. */
@@ -423,6 +435,32 @@ write_to (struct zram_memory *memory, unsigned number, bool *gathered)
   return write_segment (memory, number, segment);
 }
 
+/* Read a sparse segment and gather what is left in it.  Nothing is written
+ * before it is known that the segment will be free then: a tier has only one
+ * segment to spare.
+ */
+static bool
+gather_sparse (struct zram_memory *memory, unsigned number)
+{
+  struct writeback_work *work = memory->writeback.work;
+  struct tier *tier = memory->tiers.tiers[number];
+  unsigned tries, found;
+
+  for (tries = 0; tries < CLEAN_TRIES; tries++) {
+    uint32_t sparse = tier_sparsest (tier);
+
+    if (sparse == 0)
+      return false;
+    clear (work);
+    found = tier_read_segment (tier, sparse, work->old)
+      ? clean_gather (memory, number, sparse) : 0;
+    if (tier_can_clean (tier, sparse, found))
+      return true;
+  }
+  clear (work);
+  return false;
+}
+
 /* Into a tier that is full: together with what is left in its sparsest
  * segment, which then is free.
  */
@@ -430,22 +468,27 @@ static unsigned
 clean (struct zram_memory *memory, unsigned number)
 {
   struct writeback_work *work = memory->writeback.work;
-  struct tier *tier = memory->tiers.tiers[number];
-  uint32_t sparse = tier_sparsest (tier), segment;
-  unsigned n;
+  uint32_t segment;
 
-  if (sparse == 0 || !tier_read_segment (tier, sparse, work->old))
+  for_entries (memory, number, 0);
+  if (!gather_sparse (memory, number))
     return 0;
-  segment = tier_open_segment (tier, true);
+  segment = tier_open_segment (memory->tiers.tiers[number], true);
   if (segment == 0)
     return 0;
-  for_entries (memory, number, 0);
-  clear (work);
-  clean_gather (memory, number, sparse);
   gather (memory, work);
-  n = write_segment (memory, number, segment);
-  tier_note_cleaned (tier, sparse);
-  return n;
+  return write_segment (memory, number, segment);
+}
+
+/* Segments that nobody names are free when all who could be reading them
+ * have left the epoch.  While there are no others, wait: the tiers are not
+ * full.  Nobody waits for us who is inside the epoch.
+ */
+static void
+wait_for_segments (struct zram_memory *memory)
+{
+  while (tiers_poll (&memory->tiers) && !tiers_have_room (&memory->tiers))
+    usleep (100);
 }
 
 /* One round.  True if memory has become free. */
@@ -455,7 +498,7 @@ write_back (struct zram_memory *memory)
   bool gathered = false;
   unsigned i, n = 0;
 
-  tiers_poll (&memory->tiers);
+  wait_for_segments (memory);
   clear (memory->writeback.work);
   for (i = 0; n == 0 && i < memory->tiers.nr; i++)
     n = write_to (memory, i, &gathered);

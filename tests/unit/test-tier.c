@@ -396,6 +396,58 @@ START_TEST (test_earlier_life)
 }
 END_TEST
 
+/* Segments that somebody may still be reading are waited for. */
+static void *
+leave_soon (void *opaque)
+{
+  usleep (300000);
+  epoch_leave (opaque);
+  return NULL;
+}
+
+START_TEST (test_reader_holds_segments)
+{
+  epoch_token *token;
+  pthread_t thread;
+  unsigned i, n;
+
+  setup (4 * MIB);
+  for (n = 0; n < NR && write_page (n, 0) == 0; n++)
+    ;
+  token = epoch_enter (&memory->table.epoch);
+  for (i = 0; i < n; i++)
+    if (is_on_tier (i))
+      ck_assert_int_eq (zram_trim (store, PAGE, i * PAGE), 0);
+  ck_assert_int_eq (pthread_create (&thread, NULL, leave_soon, token), 0);
+  for (i = 0; i < 300; i++)
+    ck_assert_int_eq (write_page (NR + i, 1), 0);
+  pthread_join (thread, NULL);
+  teardown ();
+}
+END_TEST
+
+/* One segment that cannot be cleaned does not keep others from it. */
+START_TEST (test_clean_past_damage)
+{
+  unsigned i, n, first;
+
+  setup (12 * MIB);
+  for (n = 0; n < 2 * NR && write_page (n, 0) == 0; n++)
+    ;
+  for (first = 0; !is_on_tier (first); first++)
+    ;
+  /* The first record of the segment that will be the sparsest. */
+  storage.bytes[slot_segment (slot_peek (slots_find (&store->slots, first)))
+                * MIB + 100] ^= 1;
+  for (i = first; i < first + 2000; i++)
+    if (is_on_tier (i) && i % 4 && (i < first + 200 || i % 4 == 1))
+      ck_assert_int_eq (zram_trim (store, PAGE, i * PAGE), 0);
+  for (i = 0; i < 300; i++)
+    ck_assert_int_eq (write_page (2 * NR + i, 1), 0);
+  teardown ();
+}
+END_TEST
+
 START_TEST (test_groups_on_a_tier)
 {
   struct zram_recompress recompress = {
@@ -635,6 +687,7 @@ UNIT_MAIN ("tier", test_more_than_memory, test_segments_come_back,
            test_second_tier, test_write_errors, test_one_of_two_fails,
            test_read_errors,
            test_damaged_byte, test_lost, test_earlier_life,
+           test_reader_holds_segments, test_clean_past_damage,
            test_groups_on_a_tier,
            test_bad_tiers, test_file_of_others, test_file,
            test_overwritten_while_gathered, test_threads,
