@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include <linux/falloc.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <linux/fs.h>
@@ -84,7 +85,7 @@ file_write (void *opaque, const void *buf, size_t count, uint64_t offset)
     if (sync_file_range (file->fd, start, all, SYNC_FILE_RANGE_WAIT_BEFORE
                          | SYNC_FILE_RANGE_WRITE
                          | SYNC_FILE_RANGE_WAIT_AFTER) == -1
-        && errno != ESPIPE && errno != EINVAL)
+        && errno != ESPIPE && errno != EINVAL && errno != ENOSYS)
       return -1;
     posix_fadvise (file->fd, start, all, POSIX_FADV_DONTNEED);
   }
@@ -207,6 +208,19 @@ size_of (const struct file *file, bool device, uint64_t wanted)
   return wanted && wanted < size ? wanted : size;
 }
 
+/* Two servers must not take one file for theirs.  (Of a device, the kernel
+ * sees to that, by O_EXCL.)  The lock is the open file's, so it stays after
+ * a fork.  False and EBUSY if somebody has it; some file systems have none.
+ */
+static bool
+lock_file (const struct file *file)
+{
+  if (flock (file->fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK)
+    return true;
+  errno = EBUSY;
+  return false;
+}
+
 /* Nothing is changed before it is known that it may be.  Returns the size,
  * or 0 and errno.
  */
@@ -217,7 +231,7 @@ claim (const struct file *file, bool device, uint64_t wanted, bool force)
   uint64_t size = 0;
   int err;
 
-  if (buf && (force || is_ours (file, buf)))
+  if (buf && (device || lock_file (file)) && (force || is_ours (file, buf)))
     size = size_of (file, device, wanted);
   if (size && !write_mark (file, buf))
     size = 0;

@@ -498,7 +498,7 @@ END_TEST
 /* What is on a file is not overwritten, unless it is ours. */
 START_TEST (test_file_of_others)
 {
-  struct zram_tier tier;
+  struct zram_tier tier, second_tier;
   char name[] = "test-tier.XXXXXX";
   int fd = mkstemp (name);
 
@@ -512,6 +512,8 @@ START_TEST (test_file_of_others)
   tier.ops->close (tier.opaque);
   ck_assert_int_eq (zram_tier_file (name, 0, false, &tier), 0);
   ck_assert_uint_eq (tier.size, 4 * MIB);
+  /* In use. */
+  ck_assert_errno (zram_tier_file (name, 0, true, &second_tier) == -1, EBUSY);
   tier.ops->close (tier.opaque);
   close (fd);
   unlink (name);
