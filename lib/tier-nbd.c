@@ -148,13 +148,21 @@ remote_write (void *opaque, const void *buf, size_t count, uint64_t offset)
   return do_request (opaque, WRITE, (void *) buf, count, offset);
 }
 
+/* It is only a favour, and there may be thousands: not worth to connect or
+ * to wait for.
+ */
 static void
 remote_discard (void *opaque, uint64_t count, uint64_t offset)
 {
   struct remote *r = opaque;
+  unsigned n;
 
-  if (r->can_trim)
-    do_request (r, DISCARD, NULL, count, offset);
+  if (!r->can_trim)
+    return;
+  n = lend_take (&r->lent);
+  if (r->handles[n])
+    try_request (r, n, DISCARD, NULL, count, offset);
+  lend_return (&r->lent, n);
 }
 
 static void
