@@ -7,9 +7,8 @@
  * one) the pages are dropped from the cache once they are written.
  *
  * What belongs to somebody is refused: a device that is mounted or in use
- * otherwise by the kernel (O_EXCL), and whatever has anything in its first
- * MiB by us.  That is stricter than to look for what is known, but needs
- * no list of it.  Our own tiers have a mark there, and zeroes.
+ * otherwise by the kernel (O_EXCL), a file that another server uses by its
+ * lock, and the rest by the mark (tier-mark.c).
  */
 
 #include <config.h>
@@ -27,6 +26,7 @@
 #include <sys/stat.h>
 #include <linux/fs.h>
 
+#include "tier-mark.h"
 #include "tier.h"
 
 struct file {
@@ -121,40 +121,22 @@ static const struct zram_tier_ops file_ops = {
 
 /* ---- The mark ------------------------------------------------------ */
 
-/* The first segment holds no pages (tier.h). */
-static const char mark[] = "nbdkit-zram-plugin tier\n";
-
-/* Whether BUF has nothing but zeroes after the first SKIP bytes. */
-static bool
-is_blank (const unsigned char *buf, size_t size, size_t skip)
-{
-  size_t i;
-
-  for (i = skip; i < size; i++)
-    if (buf[i])
-      return false;
-  return true;
-}
-
 /* Whether what is there is ours, or nothing.  EEXIST if not. */
 static bool
 is_ours (const struct file *file, unsigned char *buf)
 {
   ssize_t n = pread (file->fd, buf, TIER_SEGMENT_SIZE, 0);
-  bool ours;
 
   if (n == -1)
     return false;
-  ours = n >= (ssize_t) sizeof mark && memcmp (buf, mark, sizeof mark) == 0;
   errno = EEXIST;
-  return is_blank (buf, n, ours ? sizeof mark : 0);
+  return tier_mark_allows (buf, n);
 }
 
 static bool
 write_mark (const struct file *file, unsigned char *buf)
 {
-  memset (buf, 0, TIER_SEGMENT_SIZE);
-  memcpy (buf, mark, sizeof mark);
+  tier_mark_fill (buf);
   return file_write ((void *) file, buf, TIER_SEGMENT_SIZE, 0) == 0;
 }
 

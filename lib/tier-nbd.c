@@ -21,6 +21,8 @@
 #include <libnbd.h>
 
 #include "lend.h"
+#include "tier-mark.h"
+#include "tier.h"
 #include "zram.h"
 
 #define NR_CONNECTIONS 4
@@ -209,8 +211,30 @@ look_at (struct remote *r)
   return lend_init (&r->lent, r->nr);
 }
 
+/* Leave alone what is not ours; then say that it is. */
+static int
+claim (struct remote *r, bool force)
+{
+  unsigned char *buf = malloc (TIER_SEGMENT_SIZE);
+  int result = -1;
+
+  if (buf == NULL)
+    return -1;
+  if (r->size < 2 * TIER_SEGMENT_SIZE)
+    errno = EINVAL;
+  else if (remote_read (r, buf, TIER_SEGMENT_SIZE, 0) == 0) {
+    errno = EEXIST;
+    if (force || tier_mark_allows (buf, TIER_SEGMENT_SIZE)) {
+      tier_mark_fill (buf);
+      result = remote_write (r, buf, TIER_SEGMENT_SIZE, 0);
+    }
+  }
+  free (buf);
+  return result;
+}
+
 int
-zram_tier_nbd (const char *uri, struct zram_tier *tier)
+zram_tier_nbd (const char *uri, bool force, struct zram_tier *tier)
 {
   struct remote *r = calloc (1, sizeof *r);
   int err;
@@ -218,7 +242,7 @@ zram_tier_nbd (const char *uri, struct zram_tier *tier)
   if (r == NULL)
     return -1;
   r->uri = strdup (uri);
-  if (r->uri && look_at (r) == 0) {
+  if (r->uri && look_at (r) == 0 && claim (r, force) == 0) {
     *tier = (struct zram_tier) { &remote_ops, r, r->size };
     return 0;
   }

@@ -233,7 +233,8 @@ struct zram_tier {
 /* Storage in a file or on a block device.  A file gets the size WANTED and
  * is made (mode 0600) if it is not there; WANTED may be 0 for one that has
  * its size.  Of a device at most WANTED bytes are used.  -1 and errno:
- * EBUSY if a device is mounted or in use otherwise; EEXIST if there is
+ * EBUSY if a device is mounted or in use otherwise, or if another server
+ * uses the file; EEXIST if there is
  * something on it that is not ours, unless FORCE; EINVAL if it is smaller
  * than 2 MiB.
  */
@@ -242,10 +243,10 @@ int zram_tier_file (const char *path, uint64_t wanted, bool force,
 
 /* Storage on an NBD server, by its URI (nbd://, nbd+unix://, nbds://): all
  * of the export.  A connection that breaks is made again, for a second or
- * so.  -1 and errno: EROFS if the export is read-only, or whatever libnbd
- * says.
+ * so.  -1 and errno: EROFS if the export is read-only, EEXIST and EINVAL as
+ * above, or whatever libnbd says.
  */
-int zram_tier_nbd (const char *uri, struct zram_tier *);
+int zram_tier_nbd (const char *uri, bool force, struct zram_tier *);
 
 /* Use a tier, below those that there are.  Call it before
  * zram_memory_start.  What the memory has, it closes; so does this if it

@@ -155,12 +155,9 @@ set_tier (struct parameters *p, const char *key, const char *value)
 static struct tier_parameters *
 last_tier (struct parameters *p, const char *key, const char *value)
 {
-  struct tier_parameters *tier
-    = p->nr_tiers ? &p->tiers[p->nr_tiers - 1] : NULL;
-
-  if (tier && tier->path)
-    return tier;
-  nbdkit_error ("%s=%s: there is no tier=PATH right before it", key, value);
+  if (p->nr_tiers)
+    return &p->tiers[p->nr_tiers - 1];
+  nbdkit_error ("%s=%s: there is no tier= before it", key, value);
   return NULL;
 }
 
@@ -169,7 +166,12 @@ set_tier_size (struct parameters *p, const char *key, const char *value)
 {
   struct tier_parameters *tier = last_tier (p, key, value);
 
-  return tier ? value_size (key, value, &tier->size) : -1;
+  if (tier && tier->path)
+    return value_size (key, value, &tier->size);
+  if (tier)
+    nbdkit_error ("%s=%s: of tier=%s the whole export is used", key, value,
+                  tier->text);
+  return -1;
 }
 
 static int

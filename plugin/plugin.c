@@ -134,7 +134,7 @@ add_tier (const struct tier_parameters *p)
 {
   struct zram_tier tier;
   int r = p->path ? zram_tier_file (p->path, p->size, p->force, &tier)
-    : zram_tier_nbd (p->text, &tier);
+    : zram_tier_nbd (p->text, p->force, &tier);
 
   if (r == 0) {
     if (zram_add_tier (disk.memory, &tier) == 0)

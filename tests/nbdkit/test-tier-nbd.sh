@@ -11,7 +11,23 @@ require_nbdsh
 head -c 32M /dev/urandom > "$tmp/data"
 
 start_server far 64M algorithm=none
-start_server disk 256M mem-limit=16M tier="${uri[far]}"
+
+# What is on an export is not overwritten, unless that is asked for.
+nbdcopy "$tmp/data" "${uri[far]}"
+if "$NBDKIT" -U "$tmp/no.sock" zram 256M mem-limit=16M tier="${uri[far]}" \
+             --run true 2> "$tmp/refused"
+then
+  fail "somebody's data was overwritten"
+fi
+grep -F tier-force "$tmp/refused"
+nbdcopy "${uri[far]}" "$tmp/copy"
+cmp -n $((32 << 20)) "$tmp/copy" "$tmp/data"
+
+"$python" -c '
+import sys
+from pages import *
+connect(sys.argv[1]).trim(32 * MiB - PAGE, PAGE)' "${uri[far]}"
+start_server disk 256M mem-limit=16M tier="${uri[far]}" tier-force=true
 nbdcopy "$tmp/data" "${uri[disk]}"
 at_least "pages on the tier" "$(stat_of disk bd_count)" $((20 << 8))
 at_least "what the other server stores" \
