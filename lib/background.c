@@ -226,7 +226,9 @@ zram_memory_settle (struct zram_memory *memory)
   return rounds > 0;
 }
 
-/* Tidying (the pool's shrink) is no help here: it needs memory first. */
+/* Tidying up short zspages (the pool's shrink) is no help here: it needs
+ * memory first.
+ */
 void
 memory_tidy (struct zram_memory *memory, unsigned budget)
 {
@@ -237,13 +239,10 @@ memory_tidy (struct zram_memory *memory, unsigned budget)
 static bool
 reclaim (struct zram_memory *memory, uint64_t freed)
 {
-  unsigned budget = RECLAIM_PORTION;
-
   table_poll (&memory->table);
   if (release (memory, 0, 0) || limit_freed (&memory->limit) != freed)
     return true;
-  pool_compact (&memory->pool, &budget, false);
-  release (memory, 0, 0);
+  memory_tidy (memory, RECLAIM_PORTION);
   return limit_freed (&memory->limit) != freed;
 }
 
