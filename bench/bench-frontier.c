@@ -178,7 +178,7 @@ settle (struct contender *c)
   zram_memory_settle (c->device.memory);
   if (c->setting->recompress.group == 0)
     return 0;
-  zram_mark_idle (c->device.store);
+  zram_mark_idle (c->device.store, 0);
   start = cpu_ns ();
   zram_memory_settle (c->device.memory);
   return cpu_ns () - start;

@@ -122,7 +122,7 @@ static void
 report_idle (const struct device *d, const char *algorithm, const char *step,
              uint64_t before)
 {
-  zram_mark_idle (d->store);
+  zram_mark_idle (d->store, 0);
   report (d, algorithm, step, before);
 }
 

@@ -35,6 +35,13 @@
 /* The least time between two walks for what has left its group. */
 #define URGENT_NS CLOCK_SECOND
 
+/* Between two walks that make pages older. */
+static uint64_t
+period_ns (const struct zram_store *store)
+{
+  return store->memory->regroup.age_ns / (AGING_IDLE - 1);
+}
+
 static void
 start_walk (struct zram_store *store, bool adding, uint64_t now)
 {
@@ -47,7 +54,7 @@ start_walk (struct zram_store *store, bool adding, uint64_t now)
   a->ticket = epoch_ticket (&store->memory->table.epoch);
   atomic_store (&a->touched, false);
   if (adding)
-    a->next = now + store->memory->regroup.age_ns / (AGING_IDLE - 1);
+    a->next = now + period_ns (store);
 }
 
 /* Near the limit, what has left its group and still takes its space is
@@ -155,9 +162,24 @@ aging_walk (struct zram_store *store, uint64_t end, bool busy, bool *later)
   return a->walking || a->wanted;
 }
 
-void
-aging_mark_idle (struct zram_store *store)
+/* The ages that pages have at least which were not used for so long.  One
+ * of age N was used before N - 1 whole periods.
+ */
+static unsigned
+least_age (const struct zram_store *store, unsigned seconds)
 {
+  uint64_t period = period_ns (store);
+  uint64_t periods = (seconds * CLOCK_SECOND + period - 1) / period;
+
+  if (seconds == 0)
+    return 0;
+  return periods + 1 < AGING_IDLE ? periods + 1 : AGING_IDLE;
+}
+
+void
+aging_mark_idle (struct zram_store *store, unsigned age)
+{
+  unsigned least = least_age (store, age);
   uint64_t page, span, i;
 
   for (page = 0; page < store->slots.nr_pages; page += span) {
@@ -167,7 +189,7 @@ aging_mark_idle (struct zram_store *store)
     for (i = 0; s && i < span; i++) {
       uint64_t word = slot_peek (&s[i]);
 
-      if (slot_has_age (word))
+      if (slot_has_age (word) && slot_age (word) >= least)
         slot_try_change (&s[i], word, slot_word_aged (word, AGING_IDLE));
     }
     epoch_leave (token);

@@ -66,7 +66,9 @@ aging_note (struct aging *aging, uint64_t word)
  */
 bool aging_walk (struct zram_store *, uint64_t end, bool busy, bool *later);
 
-/* Make all pages idle, and have them walked over soon. */
-void aging_mark_idle (struct zram_store *);
+/* Make all pages idle that were not used for AGE seconds, as far as that is
+ * known, and have them walked over soon.
+ */
+void aging_mark_idle (struct zram_store *, unsigned age);
 
 #endif /* AGING_H */

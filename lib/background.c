@@ -203,12 +203,12 @@ memory_tick (void *opaque)
 }
 
 void
-zram_mark_idle (struct zram_store *store)
+zram_mark_idle (struct zram_store *store, unsigned age)
 {
   struct zram_memory *memory = store->memory;
 
   pthread_mutex_lock (&memory->lock);
-  aging_mark_idle (store);
+  aging_mark_idle (store, age);
   pthread_mutex_unlock (&memory->lock);
   worker_poke (&memory->worker);
 }

@@ -131,6 +131,19 @@ struct zram_recompress {
                                    do nothing */
 };
 
+/* Who leaves RAM for a tier, when it must be somebody; see docs/policies.md.
+ */
+enum zram_policy {
+  ZRAM_POLICY_LRU,              /* what was not used for longest */
+  ZRAM_POLICY_MFU,              /* what is not used often */
+  ZRAM_POLICY_SMQ,              /* as dm-cache's, in clusters of pages */
+};
+#define ZRAM_NR_POLICIES 3
+
+/* "lru", "mfu", "smq". */
+const char *zram_policy_name (enum zram_policy policy);
+bool zram_policy_find (const char *name, enum zram_policy *policy);
+
 struct zram_memory_config {
   /* The most resident memory in bytes that all stores on this memory
    * may take together: objects, slot tables, compression contexts and
@@ -166,6 +179,15 @@ struct zram_memory_config {
    * 0: 25.
    */
   unsigned background_cpu;
+
+  enum zram_policy policy;
+
+  /* The most that is written to all tiers together, in bytes a day: what
+   * was not written yet of a day's, from zram_memory_create on, may be
+   * written later.  When nothing is left, tiers are as good as full.  0:
+   * no limit.
+   */
+  uint64_t writeback_limit;
 };
 
 /* Create what stores share.  Starts no thread, so it can be called
@@ -202,8 +224,11 @@ void zram_memory_stop (struct zram_memory *);
  */
 bool zram_memory_settle (struct zram_memory *);
 
-/* Take all pages of a store for idle, whatever their age. */
-void zram_mark_idle (struct zram_store *);
+/* Take pages of a store for idle that nobody has used for AGE seconds; 0:
+ * all.  Ages are known to a quarter of what makes a page idle by itself,
+ * and not beyond that.
+ */
+void zram_mark_idle (struct zram_store *, unsigned age);
 
 /* Free everything.  All stores must have been closed.  NULL is fine. */
 void zram_memory_destroy (struct zram_memory *);
@@ -257,6 +282,14 @@ int zram_tier_nbd (const char *uri, bool force, struct zram_tier *);
  * leaves no room, ENOMEM.
  */
 int zram_add_tier (struct zram_memory *, const struct zram_tier *);
+
+/* Move all that is on a tier elsewhere and take the tier out of use; I/O
+ * may go on meanwhile.  -1 and errno: EINVAL if there is no such tier, EBUSY
+ * if it is being removed already, ENOSPC if there is not enough room
+ * elsewhere, EIO if a part of it cannot be read.  It is in use then as
+ * before.
+ */
+int zram_remove_tier (struct zram_memory *, unsigned tier);
 
 /* ---- Stores -------------------------------------------------------- */
 
@@ -314,6 +347,44 @@ typedef int zram_extent_fn (void *opaque, uint64_t offset, uint64_t count,
 int zram_extents (struct zram_store *, uint64_t count, uint64_t offset,
                   zram_extent_fn *fn, void *opaque);
 
+/* ---- Moving pages by hand ------------------------------------------ */
+
+/* Levels are RAM and the tiers by their numbers (zram_memory_stats). */
+#define ZRAM_LEVEL_RAM (-1)
+#define ZRAM_LEVEL_TIERS (-2)   /* from: any of them; to: as if by itself */
+
+/* Words and meanings are those of Linux zram's writeback_store. */
+enum zram_pages {
+  ZRAM_PAGES_ALL,
+  ZRAM_PAGES_IDLE,
+  ZRAM_PAGES_HUGE,
+  ZRAM_PAGES_HUGE_IDLE,         /* both of them */
+  ZRAM_PAGES_INCOMPRESSIBLE,    /* idle compression was no use for them */
+};
+#define ZRAM_NR_PAGES 5
+
+/* "all", "idle", "huge", "huge_idle", "incompressible". */
+const char *zram_pages_name (enum zram_pages pages);
+bool zram_pages_find (const char *name, enum zram_pages *pages);
+
+struct zram_move {
+  int from, to;                 /* levels, not the same */
+  enum zram_pages pages;        /* of those in RAM */
+  uint64_t offset, count;       /* bytes of the store; count 0: to its end */
+  uint64_t limit;               /* pages, at most; 0: all */
+};
+
+/* Move pages from one level to another, while I/O goes on.  *MOVED becomes
+ * how many were, also on failure.  -1 and errno: EINVAL if there is no such
+ * level, ENOSPC if the level that they were to go to is full, EIO if some
+ * could not be read or written; they stayed where they were.
+ */
+int zram_move (struct zram_store *, const struct zram_move *,
+               uint64_t *moved);
+
+/* Compact the pool as far as that goes, and return what it frees. */
+void zram_compact (struct zram_memory *);
+
 /* ---- Statistics ---------------------------------------------------- */
 
 /* Names and meanings are those of Linux zram (mm_stat, io_stat).  Bytes
@@ -370,15 +441,26 @@ struct zram_memory_stats {
   uint64_t reserve_low;         /* the least that there was since its start */
   uint64_t reserve_waits;       /* how often a request had to wait for it */
 
-  unsigned nr_tiers;
+  uint64_t writeback_left;      /* bytes that may be written now */
+
+  unsigned nr_tiers;            /* from fast to slow */
   struct zram_tier_stats {
+    unsigned number;            /* what zram_move and others call it */
     uint64_t size;              /* bytes */
     uint64_t segments;          /* in all, of 1 MiB, and... */
     uint64_t free_segments;     /* ...those that are free */
-    uint64_t pages;             /* that are stored here */
-    uint64_t bytes_written;
+    uint64_t pages;             /* that are stored here alone */
+    uint64_t clean_pages;       /* that are in RAM as well */
+    uint64_t bytes_stored;      /* in segments that are not free */
+    uint64_t bytes_live;        /* those of them that pages still name */
+    uint64_t bytes_in;          /* written for pages that came here... */
+    uint64_t bytes_written;     /* ...and all: the ratio is the write
+                                   amplification */
     uint64_t reads, writes;     /* requests */
     uint64_t read_errors, write_errors;
+    struct zram_latency {       /* ns; 0: there was none yet */
+      uint64_t p50, p99, max;
+    } read_latency, write_latency;      /* of requests */
   } tiers[ZRAM_TIERS_MAX];
 };
 void zram_memory_stats (struct zram_memory *, struct zram_memory_stats *);

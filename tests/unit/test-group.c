@@ -90,7 +90,7 @@ check_contents (void)
 static void
 make_idle (void)
 {
-  zram_mark_idle (store);
+  zram_mark_idle (store, 0);
   ck_assert (zram_memory_settle (memory));
   check ();
   check_contents ();
@@ -157,7 +157,7 @@ END_TEST
 START_TEST (test_what_is_used_is_not_grouped)
 {
   setup ();
-  zram_mark_idle (store);
+  zram_mark_idle (store, 0);
   check_page (5);
   ck_assert_int_eq (zram_write (store, data[6], PAGE, 6 * PAGE), 0);
   zram_memory_settle (memory);
@@ -238,7 +238,7 @@ START_TEST (test_slow_reader)
     for (i = 0; i < NR; i++)
       data[i][100]++;
     ck_assert_int_eq (zram_write (store, data, sizeof data, 0), 0);
-    zram_mark_idle (store);
+    zram_mark_idle (store, 0);
     zram_memory_settle (memory);
     for (i = 0; i < NR; i++) {
       check_page (i);
@@ -310,7 +310,7 @@ START_TEST (test_share_of_the_processor)
   setup ();
   memory->regroup.codec.level = 19;
   memory->background_cpu = 1;
-  zram_mark_idle (store);
+  zram_mark_idle (store, 0);
   for (i = 0; i < 1000 && stats ().grouped_pages == 0; i++)
     memory_tick (memory);
   grouped = stats ().grouped_pages;

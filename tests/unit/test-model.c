@@ -62,7 +62,7 @@ run_model (const struct zram_memory_config *base,
     if (limit == LIMIT_STRIKES)
       memory->limit.max = 0;
     if (config.recompress.group && rng_below (&rng, 10) == 0)
-      zram_mark_idle (store);
+      zram_mark_idle (store, 0);
     if (rng_below (&rng, config.recompress.group ? 15 : 50) == 0)
       ck_assert (zram_memory_settle (memory));
     model_check_memory (memory);

@@ -134,8 +134,8 @@ run (const struct zram_memory_config *config, const struct zram_codec *codec,
     if (m.mem_limit)
       ck_assert_uint_le (m.resident, m.mem_limit);
     if (config->recompress.group) {
-      zram_mark_idle (store);
-      zram_mark_idle (shared);
+      zram_mark_idle (store, 0);
+      zram_mark_idle (shared, 0);
     }
     sched_yield ();
   }

@@ -464,7 +464,7 @@ START_TEST (test_groups_on_a_tier)
     ck_assert_int_eq (zram_write (store, text[i], PAGE,
                                   (uint64_t) (10000 + i) * PAGE), 0);
   }
-  zram_mark_idle (store);
+  zram_mark_idle (store, 0);
   ck_assert (zram_memory_settle (memory));
   ck_assert_uint_eq (stats ().grouped_pages, 256);
   write_all (0);
@@ -664,7 +664,7 @@ run_model (uint64_t tier_size, unsigned chance, uint64_t seed)
   for (step = 0; step < 2000; step++) {
     model_step (&model, &rng, true);
     if (rng_below (&rng, 20) == 0)
-      zram_mark_idle (store);
+      zram_mark_idle (store, 0);
     if (rng_below (&rng, 20) == 0)
       ck_assert (zram_memory_settle (memory));
     model_check_memory (memory);
