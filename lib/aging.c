@@ -162,6 +162,15 @@ aging_walk (struct zram_store *store, uint64_t end, bool busy, bool *later)
   return a->walking || a->wanted;
 }
 
+void
+aging_hurry (struct zram_store *store)
+{
+  bool later = false;
+
+  store->aging.next = 0;
+  aging_walk (store, UINT64_MAX, true, &later);
+}
+
 /* The ages that pages have at least which were not used for so long.  One
  * of age N was used before N - 1 whole periods.
  */

@@ -169,7 +169,7 @@ tick (struct zram_memory *memory, bool rest, bool *later)
 {
   uint64_t now = clock_ns (), budget = tick_budget (memory);
   bool busy = is_busy (memory) || is_short (memory);
-  bool more = table_poll (&memory->table) | tiers_poll (&memory->tiers);
+  bool more = table_poll (&memory->table) | writeback_poll (&memory->writeback);
 
   *later = busy || rest;
   if (!rest) {

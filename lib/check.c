@@ -18,6 +18,7 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "group.h"
 #include "memory.h"
@@ -31,7 +32,8 @@ struct check {
   uint64_t nr_named;            /* that slots name */
   uint64_t nr_live;             /* pages that groups say they have */
   uint64_t nr_grouped;          /* slots that say they are in one */
-  uint32_t *live[TIER_NR_MAX];  /* pages of each segment */
+  struct tier_named *named[TIER_NR_MAX];        /* for each segment */
+  uint64_t copies[TIER_NR_MAX];
   uint64_t nr_table_pages;
 };
 
@@ -99,9 +101,10 @@ check_object (void *opaque, uint64_t offset, size_t room, uint32_t owner)
   uint64_t word = *table_slot (&memory->table, owner);
 
   check->nr_objects++;
-  if (slot_state (word) != SLOT_RAM || slot_offset (word) != offset)
+  if (!slot_is_alone (word) || slot_offset (word) != offset)
     check_group (check, offset, room, owner);
-  else if (slot_size (word) > room)
+  else if (slot_size (word) + (slot_state (word) == SLOT_CLEAN
+                               ? sizeof word : 0) > room)
     fault (check, "object at %" PRIx64 ": size %u, room %zu",
            offset, slot_size (word), room);
   return 0;                     /* fault has counted */
@@ -118,17 +121,46 @@ group_bytes (const struct check *check, uint64_t word)
     ? sizeof *header + header->size : 0;
 }
 
+/* A word that names a record; NULL, and a fault, if it does not. */
+static struct tier_named *
+named_segment (struct check *check, uint64_t word)
+{
+  const struct tier *tier
+    = tiers_get (&check->memory->tiers, slot_tier (word));
+
+  if (slot_on_tier (word) && tier && slot_segment (word) < tier->nr_segments)
+    return &check->named[slot_tier (word)][slot_segment (word)];
+  fault (check, "a word names no segment: %" PRIx64, word);
+  return NULL;
+}
+
 /* A slot that names a record. */
 static void
 add_tier_slot (struct check *check, uint64_t word)
 {
-  const struct tiers *tiers = &check->memory->tiers;
-  unsigned n = slot_tier (word);
+  struct tier_named *named = named_segment (check, word);
 
-  if (n >= tiers->nr || slot_segment (word) >= tiers->tiers[n]->nr_segments)
-    fault (check, "a slot names no segment: %" PRIx64, word);
-  else
-    check->live[n][slot_segment (word)]++;
+  if (named) {
+    named->live++;
+    named->weight += tier_weight (word);
+  }
+}
+
+/* A slot whose object in RAM does. */
+static void
+add_clean_slot (struct check *check, uint64_t word)
+{
+  const unsigned char *object
+    = pool_object (&check->memory->pool, slot_offset (word));
+  struct tier_named *named;
+  uint64_t copy;
+
+  memcpy (&copy, object + slot_size (word), sizeof copy);
+  named = named_segment (check, copy);
+  if (named) {
+    named->live++;
+    check->copies[slot_tier (copy)]++;
+  }
 }
 
 static void
@@ -150,6 +182,9 @@ add_slot (struct check *check, uint64_t word, struct sums *sums)
   case SLOT_SAME:
     sums->same++;
     break;
+  case SLOT_CLEAN:
+    add_clean_slot (check, word);
+    /* fall through */
   case SLOT_RAM:
     check->nr_named++;
     if (slot_codec (word) == CODEC_PATTERN)
@@ -221,29 +256,30 @@ resident (struct zram_memory *memory)
 }
 
 static void
-make_live (struct check *check)
+make_named (struct check *check)
 {
   const struct tiers *tiers = &check->memory->tiers;
   unsigned i;
 
   for (i = 0; i < tiers->nr; i++) {
-    check->live[i] = calloc (tiers->tiers[i]->nr_segments, sizeof (uint32_t));
-    if (check->live[i] == NULL)
+    const struct tier *tier = tiers->order[i];
+
+    check->named[tier->number] = calloc (tier->nr_segments,
+                                         sizeof (struct tier_named));
+    if (check->named[tier->number] == NULL)
       abort ();
   }
 }
 
-/* Segments have as many pages as slots name them. */
+/* Segments have as many pages as name them. */
 static unsigned
 check_tiers (struct check *check)
 {
-  struct tiers *tiers = &check->memory->tiers;
-  unsigned i, faults;
+  unsigned i, faults = tiers_check (&check->memory->tiers, check->named,
+                                    check->copies, check->report);
 
-  faults = tiers_check (tiers, (const uint32_t *const *) check->live,
-                        check->report);
-  for (i = 0; i < tiers->nr; i++)
-    free (check->live[i]);
+  for (i = 0; i < TIER_NR_MAX; i++)
+    free (check->named[i]);
   return faults;
 }
 
@@ -254,7 +290,7 @@ zram_memory_check (struct zram_memory *memory, FILE *report)
   const struct zram_store *store;
   unsigned faults;
 
-  make_live (&check);
+  make_named (&check);
   faults = pool_check (&memory->pool, check_object, &check, report)
     + arena_check (&memory->table.arena, "table", report);
   for (store = memory->stores; store; store = store->next)

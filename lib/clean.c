@@ -1,14 +1,16 @@
 /* nbdkit-zram-plugin: SPDX-License-Identifier: BSD-3-Clause */
 
-/* Cleaning: what is alive in a sparse segment moves to another one.
+/* Cleaning: what is alive in a segment of a tier is gathered, to be written
+ * to another one.
  *
  * The records tell which pages they were made of; the slots of those pages
- * tell whether they still are.  One record that is damaged hides all that
- * come after it in the segment, which then stays as it is: its pages can
- * still be read, each by its own slot.
+ * tell whether they still are.  A record that is only a clean copy of what
+ * is in RAM is not worth moving: it is let go.  One record that is damaged
+ * hides all that come after it in the segment, which then stays as it is:
+ * its pages can still be read, each by its own slot.
  *
  * Source: the cleaner of log-structured file systems (Rosenblum and
- * Ousterhout, 1991), with the greedy choice.
+ * Ousterhout, 1991), with the greedy choice (tier_sparsest).
  */
 
 #include <config.h>
@@ -22,7 +24,7 @@
 /* A record at OFFSET of the segment that is cleaned. */
 struct found {
   const struct tier_record *record;
-  unsigned tier;
+  struct tier *tier;
   uint32_t segment;
   unsigned offset, length;
 };
@@ -31,14 +33,24 @@ static bool
 is_named (const struct found *f, uint64_t word)
 {
   return slot_state (word) == (enum slot_state) f->record->state
-    && slot_tier (word) == f->tier && slot_segment (word) == f->segment
+    && slot_tier (word) == f->tier->number
+    && slot_segment (word) == f->segment
     && slot_tier_offset (word) == f->offset;
+}
+
+static bool
+is_wanted (const struct wanted *wanted, const struct zram_store *store,
+           uint64_t page)
+{
+  return wanted == NULL
+    || (wanted->store == store->number && page >= wanted->page
+        && page < wanted->end && wanted->left);
 }
 
 /* Add an entry for each page that still is in the record. */
 static unsigned
 add_pages (struct writeback_work *work, struct zram_store *store,
-           const struct found *f)
+           const struct found *f, struct wanted *wanted)
 {
   uint64_t nr = f->record->state == SLOT_TIER ? 1 : GROUP_PAGES_MAX, i;
   unsigned n = 0;
@@ -49,8 +61,12 @@ add_pages (struct writeback_work *work, struct zram_store *store,
       ? slots_find (&store->slots, page) : NULL;
     uint64_t word = s ? slot_peek (s) : 0;
 
-    if (s == NULL || !is_named (f, word))
+    if (slot_state (word) == SLOT_CLEAN && wanted == NULL)
+      page_drop_copy (store, s, word, f->tier->number, f->segment);
+    if (s == NULL || !is_named (f, word) || !is_wanted (wanted, store, page))
       continue;
+    if (wanted)
+      wanted->left--;
     writeback_add_entry (work, store, page, word, f->record->state,
                          f->length);
     n++;
@@ -59,7 +75,8 @@ add_pages (struct writeback_work *work, struct zram_store *store,
 }
 
 static void
-gather_record (struct zram_memory *memory, const struct found *f)
+gather_record (struct zram_memory *memory, const struct found *f,
+               struct wanted *wanted)
 {
   struct writeback_work *work = memory->writeback.work;
   struct zram_store *store = writeback_find_store (memory, f->record->store);
@@ -72,7 +89,7 @@ gather_record (struct zram_memory *memory, const struct found *f)
   if (new == NULL)
     return;
   token = epoch_enter (&memory->table.epoch);
-  if (add_pages (work, store, f)) {
+  if (add_pages (work, store, f, wanted)) {
     memcpy (new, f->record, sizeof *new + f->record->size);
     work->used += tier_length_bytes (f->record->state, f->length);
   }
@@ -87,25 +104,32 @@ find_record (const struct zram_memory *memory, struct found *f)
   size_t room = TIER_SEGMENT_SIZE - f->offset;
 
   f->record = (const void *) (work->old + f->offset);
-  if (!tier_is_sound (memory->tiers.tiers[f->tier], f->segment, f->offset,
-                      f->record, room))
+  if (!tier_is_sound (f->tier, f->segment, f->offset, f->record, room))
     return false;
   f->length = tier_length (f->record->state, f->record->size);
   return f->length > 0;
 }
 
-unsigned
-clean_gather (struct zram_memory *memory, unsigned tier, uint32_t segment)
+bool
+clean_gather (struct zram_memory *memory, struct tier *tier,
+              uint32_t segment, struct wanted *wanted, bool *complete)
 {
   struct writeback_work *work = memory->writeback.work;
   struct found f = { .tier = tier, .segment = segment };
+  unsigned before = work->nr;
 
+  if (!tier_read_segment (tier, segment, work->old)) {
+    *complete = tier_can_clean (tier, segment, 0);
+    return false;
+  }
   pthread_mutex_lock (&memory->lock);
   while (f.offset < TIER_SEGMENT_SIZE && !work->full
          && find_record (memory, &f)) {
-    gather_record (memory, &f);
+    gather_record (memory, &f, wanted);
     f.offset += tier_length_bytes (f.record->state, f.length);
   }
   pthread_mutex_unlock (&memory->lock);
-  return work->nr;
+  *complete = !work->full && wanted == NULL
+    && tier_can_clean (tier, segment, work->nr - before);
+  return true;
 }

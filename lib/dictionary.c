@@ -100,7 +100,7 @@ dictionary_init (struct dictionary *dictionary, unsigned base)
 static bool
 is_sample (struct zram_store *store, uint64_t word)
 {
-  return slot_state (word) == SLOT_RAM
+  return slot_is_alone (word)
     && codecs_needs_reader (store->memory->codecs, slot_codec (word));
 }
 

@@ -150,6 +150,9 @@ is_valid (const struct zram_memory_config *config)
     && config->arena_size % CHUNK_SIZE == 0
     && (unsigned) config->allocator < ZRAM_NR_ALLOCATORS
     && config->background_cpu <= 100
+    && (unsigned) config->policy < ZRAM_NR_POLICIES
+    && (config->writeback_limit == 0
+        || config->writeback_limit >= TIER_SEGMENT_SIZE)
     && is_valid_recompress (config);
 }
 
@@ -169,13 +172,15 @@ zram_memory_create (const struct zram_memory_config *config)
     .limit.max = config->mem_limit,
     .reserve = config->reserve,
     .background_cpu = config->background_cpu ? : BACKGROUND_CPU,
+    .policy = config->policy,
   };
   regroup_init (&memory->regroup, &config->recompress);
   writeback_init (&memory->writeback, memory);
   pthread_mutex_init (&memory->lock, NULL);
   pthread_mutex_init (&memory->reclaiming, NULL);
   worker_init (&memory->worker, memory_tick, memory);
-  tiers_init (&memory->tiers, &memory->limit, &memory->table.epoch);
+  tiers_init (&memory->tiers, &memory->limit, &memory->table.epoch,
+              config->writeback_limit);
   keeper_init (&memory->keeper, &memory->pool.arena, &memory->table.arena);
   if (make_parts (memory, config) == -1) {
     int err = errno;
@@ -267,29 +272,18 @@ zram_memory_stop (struct zram_memory *memory)
   keeper_stop (&memory->keeper);
 }
 
-int
-zram_add_tier (struct zram_memory *memory, const struct zram_tier *tier)
-{
-  int err = 0;
-
-  if (writeback_prepare (&memory->writeback) == 0
-      && tiers_add (&memory->tiers, tier) == 0)
-    return 0;
-  err = errno;
-  if (tier->ops->close)
-    tier->ops->close (tier->opaque);
-  errno = err;
-  return -1;
-}
-
 static void
-put_tiers (const struct tiers *tiers, struct zram_memory_stats *stats)
+put_tiers (struct tiers *tiers, struct zram_memory_stats *stats)
 {
   unsigned i;
 
+  stats->writeback_left = tiers->budget.limit ? budget_left (&tiers->budget)
+    : 0;
+  pthread_mutex_lock (&tiers->lock);
   stats->nr_tiers = tiers->nr;
   for (i = 0; i < tiers->nr; i++)
-    tier_stats (tiers->tiers[i], &stats->tiers[i]);
+    tier_stats (tiers->order[i], &stats->tiers[i]);
+  pthread_mutex_unlock (&tiers->lock);
 }
 
 static void

@@ -29,8 +29,10 @@ struct zram_memory {
   struct regroup regroup;
   unsigned background_cpu;      /* percent of one processor... */
   uint64_t overdrawn;           /* ...and ns that ticks had above it */
+  enum zram_policy policy;
   struct tiers tiers;
   struct writeback writeback;
+  _Atomic bool interrupted;     /* no moving by hand any more */
   struct worker worker;
   struct keeper keeper;
   uint64_t reserve;             /* bytes, while the threads run */

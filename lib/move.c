@@ -1,23 +1,301 @@
 /* nbdkit-zram-plugin: SPDX-License-Identifier: BSD-3-Clause */
 
-/* Pages that are moved by hand. */
+/* Moving pages by hand, and tiers that come and go.
+ *
+ * All goes in steps of a segment, in the thread that asks for it, and
+ * between two steps whoever writes back by itself has its turn.  A tier that
+ * is to go takes nothing in any more; what is alive in its segments moves to
+ * others, or to RAM.  When no slot names it, and all requests are over that
+ * could have seen one that did, it is closed.
+ */
 
 #include <config.h>
 
 #include <errno.h>
+#include <unistd.h>
 
 #include "memory.h"
 #include "store.h"
+#include "writeback-work.h"
+
+/* ---- Steps --------------------------------------------------------- */
+
+static void
+begin_step (struct zram_memory *memory)
+{
+  pthread_mutex_lock (&memory->writeback.working);
+  writeback_wait_for_segments (memory);
+  writeback_clear (memory->writeback.work);
+}
+
+/* What was not written stays where it was.  R and errno stand. */
+static int
+end_step (struct zram_memory *memory, int r)
+{
+  int err = errno;
+
+  publish_nothing (memory);
+  pthread_mutex_unlock (&memory->writeback.working);
+  errno = err;
+  return r;
+}
+
+static bool
+is_interrupted (const struct zram_memory *memory)
+{
+  if (!atomic_load (&memory->interrupted))
+    return false;
+  errno = EINTR;
+  return true;
+}
+
+/* Write what was gathered to a tier; -1 and errno. */
+static int
+write_to (struct zram_memory *memory, struct tier *tier)
+{
+  uint32_t segment = tier_open_segment (&memory->tiers, tier, false);
+
+  if (segment == 0) {
+    errno = ENOSPC;
+    return -1;
+  }
+  if (publish_segment (memory, tier, segment))
+    return 0;
+  errno = EIO;
+  return -1;
+}
+
+/* The same to a LEVEL, which is not that of the tier NOT. */
+static int
+write_to_level (struct zram_memory *memory, int level, const struct tier *not)
+{
+  struct tiers *tiers = &memory->tiers;
+  unsigned i;
+  int r = -1;
+
+  if (memory->writeback.work->nr == 0)
+    return 0;
+  errno = ENOSPC;
+  for (i = 0; r == -1 && i < tiers->nr; i++)
+    if (tiers->order[i] != not
+        && (level == ZRAM_LEVEL_TIERS
+            || tiers->order[i]->number == (unsigned) level))
+      r = write_to (memory, tiers->order[i]);
+  return r;
+}
+
+/* ---- Down ---------------------------------------------------------- */
+
+static int
+step_down (struct zram_memory *memory, struct wanted *wanted, int to,
+           bool *more, uint64_t *moved)
+{
+  int r;
+
+  begin_step (memory);
+  *more = gather_wanted (memory, wanted);
+  r = write_to_level (memory, to, NULL);
+  *moved += memory->writeback.work->gone;
+  r = end_step (memory, r);
+  memory_tidy (memory, WRITEBACK_COMPACT);
+  return r;
+}
+
+static int
+move_down (struct zram_memory *memory, struct wanted *wanted, int to,
+           uint64_t *moved)
+{
+  bool more = true;
+
+  while (more && wanted->left) {
+    if (is_interrupted (memory)
+        || step_down (memory, wanted, to, &more, moved) == -1)
+      return -1;
+  }
+  return 0;
+}
+
+/* ---- Up ------------------------------------------------------------ */
+
+static bool
+is_on_level (uint64_t word, int level)
+{
+  return slot_on_tier (word)
+    && (level == ZRAM_LEVEL_TIERS || slot_tier (word) == (unsigned) level);
+}
+
+/* One page.  Only memory that is short stops it; *FAILED if it cannot be
+ * read.
+ */
+static int
+promote (struct zram_store *store, slot *s, uint64_t page, uint64_t word,
+         struct wanted *wanted, bool *failed)
+{
+  bool companions = wanted->left == UINT64_MAX;
+  unsigned n;
+
+  if (limit_is_near (&store->memory->limit)) {
+    errno = ENOSPC;
+    return -1;
+  }
+  if (page_promote (store, s, page, word, companions, &n) == -1)
+    *failed = true;
+  else if (!companions)
+    wanted->left -= n;
+  return n;
+}
+
+/* One leaf, from wanted->page on. */
+static int
+promote_leaf (struct zram_store *store, struct wanted *wanted, int from,
+              bool *failed, uint64_t *moved)
+{
+  epoch_token *token = epoch_enter (&store->memory->table.epoch);
+  uint64_t span, i;
+  slot *s = slots_step (&store->slots, wanted->page, &span);
+  int n = 0;
+
+  for (i = 0; s && i < span && n != -1 && wanted->left
+       && wanted->page + i < wanted->end; i++) {
+    uint64_t word = slot_peek (&s[i]);
+
+    if (!is_on_level (word, from))
+      continue;
+    n = promote (store, &s[i], wanted->page + i, word, wanted, failed);
+    *moved += n > 0 ? n : 0;
+  }
+  epoch_leave (token);
+  wanted->page += span;
+  return n == -1 ? -1 : 0;
+}
+
+static int
+move_up (struct zram_store *store, struct wanted *wanted, int from,
+         uint64_t *moved)
+{
+  bool failed = false;
+
+  while (wanted->page < wanted->end && wanted->left) {
+    if (is_interrupted (store->memory)
+        || promote_leaf (store, wanted, from, &failed, moved) == -1)
+      return -1;
+    writeback_poke (&store->memory->writeback);
+  }
+  errno = EIO;
+  return failed ? -1 : 0;
+}
+
+/* ---- Across -------------------------------------------------------- */
+
+/* Gather from the segments of a tier, from *SEGMENT on, which becomes the one
+ * to go on with: 0 if there is none.  -1 if some could not be read.
+ */
+static int
+gather_segments (struct zram_memory *memory, struct tier *tier,
+                 uint32_t *segment, struct wanted *wanted)
+{
+  struct writeback_work *work = memory->writeback.work;
+  bool complete;
+  int r = 0;
+
+  while (*segment && !work->full) {
+    if (!clean_gather (memory, tier, *segment, wanted, &complete))
+      r = -1;
+    if (!work->full)
+      *segment = tier_next_full (tier, *segment);
+  }
+  return r;
+}
+
+static int
+step_across (struct zram_memory *memory, unsigned from, int to,
+             uint32_t *segment, struct wanted *wanted, bool *failed,
+             uint64_t *moved)
+{
+  struct tier *tier;
+  int r = 0;
+
+  begin_step (memory);
+  tier = tiers_get (&memory->tiers, from);
+  if (tier == NULL) {
+    errno = EINVAL;             /* it was removed meanwhile */
+    return end_step (memory, -1);
+  }
+  if (*segment == 0)
+    *segment = tier_next_full (tier, 0);
+  if (gather_segments (memory, tier, segment, wanted) == -1)
+    *failed = true;
+  r = write_to_level (memory, to, tier);
+  *moved += memory->writeback.work->moved;
+  return end_step (memory, r);
+}
+
+static int
+move_across (struct zram_memory *memory, struct wanted *wanted, int from,
+             int to, uint64_t *moved)
+{
+  uint32_t segment = 0;
+  bool failed = false;
+
+  do {
+    if (is_interrupted (memory)
+        || step_across (memory, from, to, &segment, wanted, &failed, moved)
+           == -1)
+      return -1;
+  } while (segment && (wanted == NULL || wanted->left));
+  errno = EIO;
+  return failed ? -1 : 0;
+}
+
+/* ---- By hand ------------------------------------------------------- */
+
+static bool
+is_level (struct zram_memory *memory, int level)
+{
+  if (memory->tiers.nr == 0)
+    return false;
+  return level == ZRAM_LEVEL_RAM || level == ZRAM_LEVEL_TIERS
+    || (level >= 0 && tiers_get (&memory->tiers, level));
+}
+
+static int
+least_age (enum zram_pages pages)
+{
+  return pages == ZRAM_PAGES_IDLE || pages == ZRAM_PAGES_HUGE_IDLE
+    ? AGING_IDLE : 0;
+}
 
 int
 zram_move (struct zram_store *store, const struct zram_move *move,
            uint64_t *moved)
 {
-  (void) store;
-  (void) move;
+  struct zram_memory *memory = store->memory;
+  uint64_t count = move->count ? : store->size - move->offset;
+  struct wanted wanted = {
+    .store = store->number,
+    .page = move->offset / ZRAM_PAGE_SIZE,
+    .end = (move->offset + count - 1) / ZRAM_PAGE_SIZE + 1,
+    .pages = move->pages,
+    .age = least_age (move->pages),
+    .left = move->limit ? : UINT64_MAX,
+  };
+
   *moved = 0;
-  errno = ENOTSUP;
-  return -1;
+  if (!is_level (memory, move->from) || !is_level (memory, move->to)
+      || move->from == move->to || (unsigned) move->pages >= ZRAM_NR_PAGES
+      || move->offset >= store->size || count > store->size - move->offset) {
+    errno = EINVAL;
+    return -1;
+  }
+  if (move->from == ZRAM_LEVEL_RAM)
+    return move_down (memory, &wanted, move->to, moved);
+  if (move->to == ZRAM_LEVEL_RAM)
+    return move_up (store, &wanted, move->from, moved);
+  if (move->from == ZRAM_LEVEL_TIERS) {
+    errno = EINVAL;
+    return -1;
+  }
+  return move_across (memory, &wanted, move->from, move->to, moved);
 }
 
 void
@@ -26,11 +304,154 @@ zram_compact (struct zram_memory *memory)
   memory_tidy (memory, UINT32_MAX);
 }
 
+void
+zram_interrupt (struct zram_memory *memory)
+{
+  atomic_store (&memory->interrupted, true);
+}
+
+/* ---- Tiers --------------------------------------------------------- */
+
+int
+zram_add_tier (struct zram_memory *memory, const struct zram_tier *tier)
+{
+  int r = writeback_prepare (&memory->writeback), err;
+
+  if (r == 0) {
+    pthread_mutex_lock (&memory->writeback.working);
+    r = tiers_add (&memory->tiers, tier);
+    pthread_mutex_unlock (&memory->writeback.working);
+  }
+  if (r == 0)
+    return 0;
+  err = errno;
+  if (tier->ops->close)
+    tier->ops->close (tier->opaque);
+  errno = err;
+  return -1;
+}
+
+/* Set whether it is to go; -1 and errno if it is not there, or as it is to
+ * be already.
+ */
+static int
+set_leaving (struct zram_memory *memory, unsigned number, bool leaving)
+{
+  struct tier *tier;
+  int r = -1;
+
+  pthread_mutex_lock (&memory->writeback.working);
+  tier = tiers_get (&memory->tiers, number);
+  if (tier == NULL)
+    errno = EINVAL;
+  else if (tier->leaving == leaving)
+    errno = EBUSY;
+  else {
+    tier->leaving = leaving;
+    r = 0;
+  }
+  pthread_mutex_unlock (&memory->writeback.working);
+  return r;
+}
+
+/* All that is on it moves to RAM. */
+static int
+empty_to_ram (struct zram_memory *memory, unsigned number, uint64_t *moved)
+{
+  struct zram_store *store;
+  int r = 0;
+
+  for (store = memory->stores; store && r == 0; store = store->next) {
+    struct wanted wanted = {
+      .end = store->slots.nr_pages, .left = UINT64_MAX,
+    };
+
+    r = move_up (store, &wanted, number, moved);
+  }
+  return r;
+}
+
+/* One pass over it.  Other tiers are preferred to RAM. */
+static int
+empty (struct zram_memory *memory, unsigned number, uint64_t *moved)
+{
+  if (move_across (memory, NULL, number, ZRAM_LEVEL_TIERS, moved) == 0)
+    return 0;
+  return errno == ENOSPC ? empty_to_ram (memory, number, moved) : -1;
+}
+
+/* Take it away if nothing is on it. */
+static bool
+remove_empty (struct zram_memory *memory, unsigned number)
+{
+  struct tier *tier;
+  bool empty;
+
+  pthread_mutex_lock (&memory->writeback.working);
+  tiers_poll (&memory->tiers);
+  tier = tiers_get (&memory->tiers, number);
+  empty = tier->nr_free == tier->nr_segments - 1;
+  if (empty)
+    tiers_remove (&memory->tiers, tier);
+  pthread_mutex_unlock (&memory->writeback.working);
+  return empty;
+}
+
+/* Nothing names it any more but what is being let go. */
+static bool
+is_deserted (struct zram_memory *memory, unsigned number)
+{
+  bool deserted;
+
+  pthread_mutex_lock (&memory->writeback.working);
+  deserted = tier_next_full (tiers_get (&memory->tiers, number), 0) == 0;
+  pthread_mutex_unlock (&memory->writeback.working);
+  return deserted;
+}
+
+/* Pass over it until nothing is left.  What comes back from it meanwhile
+ * leaves its copy, so it may take several passes; one that moves nothing
+ * twice is the last.
+ */
+static int
+drain (struct zram_memory *memory, unsigned number)
+{
+  unsigned vain = 0;
+  uint64_t moved;
+  int r = 0;
+
+  while (!is_deserted (memory, number)) {
+    moved = 0;
+    r = empty (memory, number, &moved);
+    vain = moved ? 0 : vain + 1;
+    if (r == -1 && (vain || errno == EINTR))
+      return -1;
+    if (vain > 10) {
+      errno = EIO;
+      return -1;
+    }
+    if (vain)
+      usleep (1000);            /* somebody holds a slot */
+  }
+  while (!remove_empty (memory, number)) {
+    if (is_interrupted (memory))
+      return -1;
+    usleep (1000);
+  }
+  return 0;
+}
+
 int
 zram_remove_tier (struct zram_memory *memory, unsigned tier)
 {
-  (void) memory;
-  (void) tier;
-  errno = ENOTSUP;
+  int err;
+
+  if (set_leaving (memory, tier, true) == -1)
+    return -1;
+  if (drain (memory, tier) == 0)
+    return 0;
+  err = errno;
+  set_leaving (memory, tier, false);
+  errno = err;
   return -1;
 }

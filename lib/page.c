@@ -28,6 +28,7 @@
 #include <string.h>
 
 #include "group.h"
+#include "page.h"
 #include "store.h"
 
 /* ---- Same-filled pages --------------------------------------------- */
@@ -61,7 +62,7 @@ fill (void *page, uint32_t pattern)
 static bool
 is_object_of (uint64_t word, unsigned codec)
 {
-  return slot_state (word) == SLOT_RAM && slot_codec (word) == codec;
+  return slot_is_alone (word) && slot_codec (word) == codec;
 }
 
 static bool
@@ -76,7 +77,7 @@ is_same (uint64_t word)
 static int64_t
 object_bytes (uint64_t word)
 {
-  if (slot_state (word) != SLOT_RAM || slot_codec (word) == CODEC_PATTERN)
+  if (!slot_is_alone (word) || slot_codec (word) == CODEC_PATTERN)
     return 0;
   return slot_size (word);
 }
@@ -85,13 +86,12 @@ object_bytes (uint64_t word)
 static unsigned
 counted_codec (uint64_t word)
 {
-  return slot_state (word) == SLOT_RAM || slot_on_tier (word)
+  return slot_is_alone (word) || slot_on_tier (word)
     ? slot_codec (word) : CODEC_RAW;
 }
 
-/* A page's slot said OLD and says NEW now. */
-static void
-count_change (struct zram_store *store, uint64_t old, uint64_t new)
+void
+page_count_change (struct zram_store *store, uint64_t old, uint64_t new)
 {
   struct stats *stats = &store->stats;
   unsigned from = counted_codec (old), to = counted_codec (new);
@@ -152,6 +152,8 @@ free_object (struct zram_store *store, uint64_t word)
     group_leave (store, word);
   else if (slot_on_tier (word))
     tier_leave (&store->memory->tiers, word);
+  else if (slot_state (word) == SLOT_CLEAN)
+    page_free_clean (store, word);
 }
 
 /* ---- Words and pages ----------------------------------------------- */
@@ -236,6 +238,7 @@ decode (struct zram_store *store, struct codec_reader *reader,
 
   switch (slot_state (word)) {
   case SLOT_RAM:
+  case SLOT_CLEAN:
     ok = decode_object (store, reader, word, data);
     break;
   case SLOT_GROUP:
@@ -250,7 +253,7 @@ decode (struct zram_store *store, struct codec_reader *reader,
     break;
   case SLOT_TIER:
   case SLOT_TIER_GROUP:
-    ok = false;                 /* not under a lock: see fetch */
+    ok = false;                 /* not under a lock: page-tier.c */
   }
   if (!ok)
     errno = EIO;
@@ -297,7 +300,7 @@ encode_somehow (struct zram_store *store, struct codec_context *context,
 void
 page_replaced (struct zram_store *store, uint64_t old, uint64_t new)
 {
-  count_change (store, old, new);
+  page_count_change (store, old, new);
   free_object (store, old);
   aging_note (&store->aging, new);
 }
@@ -308,17 +311,30 @@ static bool
 needs_reader (const struct zram_store *store, uint64_t word)
 {
   return slot_state (word) == SLOT_GROUP
-    || (slot_state (word) == SLOT_RAM
+    || (slot_is_alone (word)
         && codecs_needs_reader (store->memory->codecs, slot_codec (word)));
 }
 
-/* What a page that said WORD says when it was used. */
-static uint64_t
-touched (struct zram_store *store, uint64_t word)
+/* The age of a page that is used, and had AGE.  A page that is used once
+ * is young; for mfu, that takes several times.
+ */
+static unsigned
+used_age (const struct zram_store *store, unsigned age)
+{
+  if (store->memory->policy != ZRAM_POLICY_MFU)
+    return 0;
+  if (age > AGING_IDLE)
+    age = AGING_IDLE;
+  return age ? age - 1 : 0;
+}
+
+uint64_t
+page_touched (struct zram_store *store, uint64_t word)
 {
   if (!slot_has_age (word))
     return word;
-  word = slot_word_touched (word);
+  word = slot_word_aged (word, used_age (store, slot_age (word)))
+    & ~SLOT_SETTLED;
   aging_note (&store->aging, word);
   return word;
 }
@@ -345,7 +361,7 @@ read_slot (struct zram_store *store, struct codec_reader *reader,
     return -1;
   }
   r = decode (store, reader, *word, data);
-  slot_unlock (s, touch ? touched (store, *word) : *word);
+  slot_unlock (s, touch ? page_touched (store, *word) : *word);
   return r;
 }
 
@@ -376,93 +392,11 @@ page_leave_group (struct zram_store *store, slot *s, uint64_t word,
  * left; one that comes back from a tier frees none at all.  That must not be
  * what others will be short of.
  */
-static bool
-may_leave_group (struct zram_store *store)
+bool
+page_may_grow (struct zram_store *store)
 {
   return !limit_is_near (&store->memory->limit)
     && !arena_is_low (&store->memory->pool.arena);
-}
-
-/* Whether a record is of that page.  Its checksum says so already, if we
- * have made no mistake.
- */
-static bool
-is_record_of (const struct zram_store *store, uint64_t page, uint64_t word,
-              const struct tier_record *record)
-{
-  const struct group_header *header = (const void *) (record + 1);
-  unsigned place = page % GROUP_PAGES_MAX;
-
-  if (record->store != store->number || record->state != slot_state (word))
-    return false;
-  if (slot_state (word) == SLOT_TIER)
-    return record->page == page;
-  return record->page == page - place && header->members >> place & 1;
-}
-
-/* The page from the record that a word names. */
-static bool
-decode_record (struct zram_store *store, struct codec_reader *reader,
-               uint64_t page, uint64_t word,
-               const struct tier_record *record, void *data)
-{
-  const struct group_header *header = (const void *) (record + 1);
-  struct codecs *codecs = store->memory->codecs;
-  const unsigned char *pages;
-
-  if (!is_record_of (store, page, word, record))
-    return false;
-  if (slot_state (word) == SLOT_TIER)
-    return codecs_decompress (codecs, reader, slot_codec (word), record + 1,
-                              record->size, data);
-  pages = codecs_decompress_group (codecs, reader, slot_codec (word),
-                                   header + 1, header->size,
-                                   group_pages (header) * ZRAM_PAGE_SIZE);
-  if (pages)
-    memcpy (data, pages + group_index (header, page % GROUP_PAGES_MAX)
-                          * ZRAM_PAGE_SIZE, ZRAM_PAGE_SIZE);
-  return pages != NULL;
-}
-
-/* Bring a page from a tier.  Its slot says WORD and is not locked: others
- * need not wait for the storage, and a writer can overtake us.
- */
-static int
-fetch (struct zram_store *store, uint64_t page, uint64_t word, void *data)
-{
-  struct zram_memory *memory = store->memory;
-  const struct tier_record *record = tiers_fetch (&memory->tiers, word);
-  struct codec_reader *reader;
-  bool ok;
-
-  if (record == NULL)
-    return -1;
-  stats_add (&store->stats, STATS_BD_READS, 1);
-  reader = codecs_get_reader (memory->codecs);
-  ok = decode_record (store, reader, page, word, record, data);
-  codecs_put_reader (memory->codecs, reader);
-  tiers_put (&memory->tiers, record);
-  errno = EIO;
-  return ok ? 0 : -1;
-}
-
-/* The same for a reader.  The second time within a while the page comes
- * back to RAM.
- */
-static int
-read_from_tier (struct zram_store *store, slot *s, uint64_t page,
-                uint64_t word, void *data, bool touch)
-{
-  uint64_t young = slot_word_touched (word);
-
-  if (fetch (store, page, word, data) == -1)
-    return -1;
-  if (!touch || !slot_try_change (s, word, young))
-    return 0;
-  aging_note (&store->aging, young);
-  if (!aging_is_idle (word) && may_leave_group (store))
-    page_leave_group (store, s, young, data);
-  return 0;
 }
 
 /* One try: EAGAIN if the page has changed too much meanwhile. */
@@ -478,15 +412,15 @@ try_read (struct zram_store *store, uint64_t page, void *data, bool touch)
   if (slot_state (word) == SLOT_EMPTY || slot_state (word) == SLOT_SAME)
     return decode (store, NULL, word, data);
   if (slot_on_tier (word))
-    return read_from_tier (store, s, page, word, data, touch);
+    return page_read_tier (store, s, page, word, data, touch);
   if (needs_reader (store, word))
     reader = codecs_get_reader (codecs);
   r = read_slot (store, reader, s, data, touch, &word);
   if (reader)
     codecs_put_reader (codecs, reader);
   if (r == 0 && touch && slot_state (word) == SLOT_GROUP
-      && !aging_is_idle (word) && may_leave_group (store))
-    page_leave_group (store, s, slot_word_touched (word), data);
+      && !aging_is_idle (word) && page_may_grow (store))
+    page_leave_group (store, s, page_touched (store, word), data);
   return r;
 }
 
@@ -530,8 +464,21 @@ prefetch_old (struct zram_store *store, const slot *s)
 {
   uint64_t word = slot_peek (s);
 
-  if (slot_state (word) == SLOT_RAM)
+  if (slot_is_alone (word))
     pool_prefetch_free (&store->memory->pool, slot_offset (word));
+}
+
+/* What is to be written over a page that says OLD, about: a hole is as
+ * idle as can be.
+ */
+static uint64_t
+written (const struct zram_store *store, uint64_t word, uint64_t old)
+{
+  if (!slot_has_age (word))
+    return word;
+  return slot_word_aged (word, used_age (store, slot_has_age (old)
+                                                ? slot_age (old)
+                                                : AGING_IDLE));
 }
 
 static int
@@ -549,7 +496,7 @@ write_whole (struct zram_store *store, struct codec_context *context,
     if (encode (store, context, data,
                 table_owner (&store->memory->table, s), &word) == -1)
       return -1;
-    old = slot_exchange (s, word);
+    old = slot_exchange (s, written (store, word, slot_peek (s)));
     if (slot_state (old) != SLOT_DEAD)
       break;
     free_object (store, word);
@@ -594,7 +541,7 @@ rewrite (struct zram_store *store, struct codec_context *context,
   if (encode (store, context, context->page,
               table_owner (&store->memory->table, s), &word) == -1)
     return -1;
-  slot_unlock (s, word);
+  slot_unlock (s, written (store, word, old));
   page_replaced (store, old, word);
   return 0;
 }
@@ -645,7 +592,7 @@ fetch_first (struct zram_store *store, uint64_t page, struct fetched *fetched)
   uint64_t word = s ? slot_peek (s) : 0;
 
   fetched->word = slot_on_tier (word) ? word : 0;
-  return fetched->word ? fetch (store, page, word, fetched->page) : 0;
+  return fetched->word ? page_fetch (store, page, word, fetched->page) : 0;
 }
 
 static int

@@ -243,7 +243,7 @@ pool_try_namers (const struct pool *pool, uint32_t owner, uint64_t offset,
   uint64_t word = slot_peek (s);
 
   namers->nr = 0;
-  if (slot_state (word) == SLOT_RAM && slot_offset (word) == offset)
+  if (slot_is_alone (word) && slot_offset (word) == offset)
     return try_name (namers, s, word);
   return try_group (pool, table_slot (pool->table, group_base (owner)),
                     offset, namers);

@@ -24,7 +24,7 @@
 static bool
 is_outdated (struct zram_store *store, uint64_t word)
 {
-  return slot_state (word) == SLOT_RAM && !aging_is_pending (word)
+  return slot_is_alone (word) && !aging_is_pending (word)
     && slot_codec (word) != atomic_load (&store->codec)
     && codecs_needs_reader (store->memory->codecs, slot_codec (word));
 }

@@ -19,6 +19,8 @@
  *                 43..56, length 57..63: the page's object is in a record
  *                 on a tier (tier.h)
  *       TIER_GROUP  the same: the page is in a group there
+ *       CLEAN     as RAM; and a copy of the page is on a tier.  The eight
+ *                 bytes after the object are the word that names the copy
  *       SAME      pattern 32..63: the page repeats this 32-bit value
  *       DEAD      a number 32..62: the leaf was taken out of the
  *                 directory, look the page up again.  Bits 31 and 63
@@ -58,6 +60,7 @@ enum slot_state {
   SLOT_GROUP,
   SLOT_TIER,
   SLOT_TIER_GROUP,
+  SLOT_CLEAN,
 };
 
 #define SLOT_LOCK    UINT64_C (1)
@@ -88,6 +91,13 @@ slot_word_ram (unsigned codec, unsigned size, uint64_t offset)
 {
   return (uint64_t) SLOT_RAM << 2 | (uint64_t) codec << 10
     | (uint64_t) (size - 1) << 16 | offset / SLOT_OFFSET_UNIT << 28;
+}
+
+/* The same word in another state. */
+static inline uint64_t
+slot_word_state (uint64_t word, enum slot_state state)
+{
+  return (word & ~UINT64_C (0x1c)) | (uint64_t) state << 2;
 }
 
 static inline unsigned
@@ -170,18 +180,18 @@ slot_word_aged (uint64_t word, unsigned age)
     | (uint64_t) age << SLOT_AGE_SHIFT;
 }
 
-/* The same, just used. */
-static inline uint64_t
-slot_word_touched (uint64_t word)
+/* Whether there is an object of this page alone that the word names. */
+static inline bool
+slot_is_alone (uint64_t word)
 {
-  return slot_word_aged (word, 0) & ~SLOT_SETTLED;
+  return slot_state (word) == SLOT_RAM || slot_state (word) == SLOT_CLEAN;
 }
 
 /* Whether there is an object that the word names. */
 static inline bool
 slot_has_object (uint64_t word)
 {
-  return slot_state (word) == SLOT_RAM || slot_state (word) == SLOT_GROUP;
+  return slot_is_alone (word) || slot_state (word) == SLOT_GROUP;
 }
 
 /* Whether what the word names is on a tier. */

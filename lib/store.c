@@ -285,6 +285,7 @@ extent_of (uint64_t word)
   case SLOT_GROUP:
   case SLOT_TIER:
   case SLOT_TIER_GROUP:
+  case SLOT_CLEAN:
     break;
   }
   return ZRAM_EXTENT_DATA;

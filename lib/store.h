@@ -69,6 +69,22 @@ bool page_decode (struct zram_store *, slot *, uint64_t word, void *data);
 void page_leave_group (struct zram_store *, slot *s, uint64_t word,
                        const void *data);
 
+/* Bring a page back to RAM whose slot says WORD and is on a tier, if there is
+ * memory for it; with COMPANIONS, what was read with it as well.  *PROMOTED
+ * becomes the number of pages that came.  -1 and errno if it cannot be read.
+ */
+int page_promote (struct zram_store *, slot *s, uint64_t page, uint64_t word,
+                  bool companions, unsigned *promoted);
+
+/* A page of a slot that says WORD and is CLEAN: its object is freed, and its
+ * copy on the tier is all that is left; or the other way round, if the copy
+ * is in that segment.  False if the slot is locked or says something else by
+ * now.
+ */
+bool page_go_back (struct zram_store *, slot *s, uint64_t word);
+bool page_drop_copy (struct zram_store *, slot *s, uint64_t word,
+                     unsigned tier, uint32_t segment);
+
 /* A slot that said OLD says NEW now: count it, and free what is not named
  * any more.
  */

@@ -28,11 +28,33 @@
 
 #include <xxhash.h>
 
+#include "clock.h"
 #include "mapping.h"
 #include "tier.h"
 
 /* Reads that can be under way at once. */
 #define NR_BUFFERS 16
+
+/* After a write that failed a tier is left alone for so long; the next time
+ * for twice as long, up to the maximum.
+ */
+#define RETRY_MIN (CLOCK_SECOND / 100)
+#define RETRY_MAX CLOCK_SECOND
+
+/* What is read around a record may make the read so much longer (a part of
+ * it), and is not worth it below so many bytes, nor if the record alone comes
+ * faster than that.  A disk that is far away, or that has to seek, passes; an
+ * SSD does not.
+ */
+#define NEIGHBOURS_PART 8
+#define NEIGHBOURS_MIN 16384
+#define NEIGHBOURS_NS 300000
+
+/* Segments that get a second chance, at most, in a look for a cold one. */
+#define COLDEST_TRIES 16
+
+/* Weight of a sample in a running average. */
+#define AVERAGE_SHIFT 4
 
 /* Odd, so that no two lives are the same; large, so that they are not the
  * same as another place either.
@@ -40,15 +62,18 @@
 #define LIFE_FACTOR UINT64_C (0x9e3779b97f4a7c15)
 
 /* A record and what is around it, in whole blocks. */
-#define BUFFER_SIZE ((TIER_RECORD_MAX + 2 * TIER_BLOCK) / TIER_BLOCK \
-                     * TIER_BLOCK)
+#define BUFFER_SIZE (TIER_NEIGHBOURS + TIER_RECORD_MAX / TIER_BLOCK \
+                     * TIER_BLOCK + 2 * TIER_BLOCK)
 
 /* ---- Life ---------------------------------------------------------- */
 
 void
-tiers_init (struct tiers *tiers, struct limit *limit, struct epoch *epoch)
+tiers_init (struct tiers *tiers, struct limit *limit, struct epoch *epoch,
+            uint64_t write_limit)
 {
   *tiers = (struct tiers) { .limit = limit, .epoch = epoch };
+  budget_init (&tiers->budget, write_limit);
+  pthread_mutex_init (&tiers->lock, NULL);
 }
 
 static size_t
@@ -70,7 +95,7 @@ tiers_charged (const struct tiers *tiers)
   unsigned i;
 
   for (i = 0; i < tiers->nr; i++)
-    sum += tier_charge (tiers->tiers[i]);
+    sum += tier_charge (tiers->order[i]);
   return sum;
 }
 
@@ -89,12 +114,13 @@ tiers_destroy (struct tiers *tiers)
 {
   limit_uncharge (tiers->limit, tiers_charged (tiers));
   while (tiers->nr)
-    tier_destroy (tiers->tiers[--tiers->nr]);
+    tier_destroy (tiers->order[--tiers->nr]);
   if (tiers->buffers) {
     lend_destroy (&tiers->lent);
     mapping_release (tiers->buffers, NR_BUFFERS * BUFFER_SIZE);
     tiers->buffers = NULL;
   }
+  pthread_mutex_destroy (&tiers->lock);
 }
 
 static bool
@@ -155,6 +181,18 @@ tier_create (const struct zram_tier *storage)
   return tier;
 }
 
+/* There is a number that is not in use. */
+static void
+link_tier (struct tiers *tiers, struct tier *tier)
+{
+  pthread_mutex_lock (&tiers->lock);
+  while (tiers_get (tiers, tier->number))
+    tier->number++;
+  tiers->order[tiers->nr++] = tier;
+  atomic_store (&tiers->tiers[tier->number], tier);
+  pthread_mutex_unlock (&tiers->lock);
+}
+
 int
 tiers_add (struct tiers *tiers, const struct zram_tier *storage)
 {
@@ -179,8 +217,24 @@ tiers_add (struct tiers *tiers, const struct zram_tier *storage)
     errno = ENOSPC;
     return -1;
   }
-  tiers->tiers[tiers->nr++] = tier;
+  link_tier (tiers, tier);
   return 0;
+}
+
+void
+tiers_remove (struct tiers *tiers, struct tier *tier)
+{
+  unsigned i = 0;
+
+  pthread_mutex_lock (&tiers->lock);
+  while (tiers->order[i] != tier)
+    i++;
+  for (tiers->nr--; i < tiers->nr; i++)
+    tiers->order[i] = tiers->order[i + 1];
+  atomic_store (&tiers->tiers[tier->number], NULL);
+  pthread_mutex_unlock (&tiers->lock);
+  limit_uncharge (tiers->limit, tier_charge (tier));
+  tier_destroy (tier);
 }
 
 /* ---- Segments ------------------------------------------------------ */
@@ -191,41 +245,106 @@ segment_offset (uint32_t segment)
   return (uint64_t) segment * TIER_SEGMENT_SIZE;
 }
 
+/* Whether a tier may be written now, and may be tried again if it failed.
+ */
+static bool
+is_writable (const struct tiers *tiers, const struct tier *tier)
+{
+  return !tier->leaving && (tier->delay == 0 || clock_ns () >= tier->retry)
+    && budget_left (&tiers->budget) >= TIER_SEGMENT_SIZE;
+}
+
+uint64_t
+tiers_retry_time (struct tiers *tiers)
+{
+  uint64_t now = clock_ns (), time = 0;
+  unsigned i;
+
+  for (i = 0; i < tiers->nr; i++) {
+    const struct tier *tier = tiers->order[i];
+
+    if (tier->delay && tier->retry > now
+        && (time == 0 || tier->retry - now < time))
+      time = tier->retry - now;
+  }
+  return time;
+}
+
+static void
+init_segment (struct tier *tier, uint32_t n)
+{
+  struct segment *segment = &tier->segments[n];
+
+  segment->written = 0;
+  segment->life++;
+  segment->sequence = tier->opened++;
+  segment->hopeless = false;
+  atomic_store_explicit (&segment->used, false, memory_order_relaxed);
+  atomic_store (&segment->state, SEGMENT_OPEN);
+}
+
 uint32_t
-tier_open_segment (struct tier *tier, bool cleaning)
+tier_open_segment (struct tiers *tiers, struct tier *tier, bool cleaning)
 {
   uint32_t n;
 
+  if (!is_writable (tiers, tier))
+    return 0;
   pthread_mutex_lock (&tier->lock);
   n = tier->nr_free > 1 || cleaning ? tier->free : 0;
   if (n) {
     tier->free = tier->segments[n].next;
     tier->nr_free--;
-    tier->segments[n].written = 0;
-    tier->segments[n].life++;
-    tier->segments[n].hopeless = false;
-    atomic_store (&tier->segments[n].state, SEGMENT_OPEN);
+    init_segment (tier, n);
   }
   pthread_mutex_unlock (&tier->lock);
   return n;
+}
+
+bool
+tier_has_room (struct tiers *tiers, struct tier *tier)
+{
+  bool room;
+
+  pthread_mutex_lock (&tier->lock);
+  room = tier->nr_free > 1;
+  pthread_mutex_unlock (&tier->lock);
+  return room && is_writable (tiers, tier);
+}
+
+bool
+tiers_have_room (struct tiers *tiers)
+{
+  unsigned i;
+
+  for (i = 0; i < tiers->nr; i++)
+    if (tier_has_room (tiers, tiers->order[i]))
+      return true;
+  return false;
+}
+
+static bool
+is_full (const struct tier *tier, uint32_t n)
+{
+  return atomic_load_explicit (&tier->segments[n].state,
+                               memory_order_relaxed) == SEGMENT_FULL;
 }
 
 /* A look at each of them: some milliseconds for a terabyte. */
 uint32_t
 tier_sparsest (struct tier *tier)
 {
-  uint64_t best_live = 7, best_written = 8;
+  uint64_t best_weight = 7, best_written = 8;
   uint32_t i, best = 0;
 
   for (i = 1; i < tier->nr_segments; i++) {
     const struct segment *segment = &tier->segments[i];
-    uint64_t live = atomic_load_explicit (&segment->live,
-                                          memory_order_relaxed);
+    uint64_t weight = atomic_load_explicit (&segment->weight,
+                                            memory_order_relaxed);
 
-    if (atomic_load_explicit (&segment->state, memory_order_relaxed)
-        == SEGMENT_FULL && !segment->hopeless
-        && live * best_written < best_live * segment->written) {
-      best_live = live;
+    if (is_full (tier, i) && !segment->hopeless
+        && weight * best_written < best_weight * segment->written) {
+      best_weight = weight;
       best_written = segment->written;
       best = i;
     }
@@ -234,6 +353,45 @@ tier_sparsest (struct tier *tier)
     for (i = 1; i < tier->nr_segments; i++)
       tier->segments[i].hopeless = false;
   return best;
+}
+
+/* The full segment that was opened first. */
+static uint32_t
+oldest (const struct tier *tier)
+{
+  uint32_t i, best = 0;
+
+  for (i = 1; i < tier->nr_segments; i++)
+    if (is_full (tier, i) && !tier->segments[i].hopeless
+        && (best == 0
+            || (int32_t) (tier->segments[i].sequence
+                          - tier->segments[best].sequence) < 0))
+      best = i;
+  return best;
+}
+
+/* Those that were read since get a second chance. */
+uint32_t
+tier_coldest (struct tier *tier)
+{
+  uint32_t tries, n;
+
+  for (tries = 0; tries < COLDEST_TRIES; tries++) {
+    n = oldest (tier);
+    if (n == 0 || !atomic_exchange (&tier->segments[n].used, false))
+      return n;
+    tier->segments[n].sequence = tier->opened++;
+  }
+  return oldest (tier);
+}
+
+uint32_t
+tier_next_full (struct tier *tier, uint32_t n)
+{
+  for (n++; n < tier->nr_segments; n++)
+    if (is_full (tier, n))
+      return n;
+  return 0;
 }
 
 bool
@@ -245,36 +403,112 @@ tier_can_clean (struct tier *tier, uint32_t n, unsigned found)
   return !segment->hopeless;
 }
 
+/* ---- Storage ------------------------------------------------------- */
+
+static void
+average (_Atomic uint64_t *average, uint64_t sample)
+{
+  uint64_t old = atomic_load_explicit (average, memory_order_relaxed);
+
+  /* Of two at once one is lost. */
+  atomic_store_explicit (average, old
+                         ? old - (old >> AVERAGE_SHIFT)
+                           + (sample >> AVERAGE_SHIFT)
+                         : sample, memory_order_relaxed);
+}
+
+static bool
+read_storage (struct tier *tier, void *buf, size_t count, uint64_t offset)
+{
+  uint64_t start = clock_ns (), ns;
+  bool ok = tier->storage.ops->read (tier->storage.opaque, buf, count, offset)
+    == 0;
+
+  ns = clock_ns () - start;
+  atomic_fetch_add (&tier->reads, 1);
+  latency_add (&tier->read_latency, ns);
+  if (!ok)
+    atomic_fetch_add (&tier->read_errors, 1);
+  else if (count < NEIGHBOURS_MIN)
+    average (&tier->read_ns, ns);
+  return ok;
+}
+
 bool
 tier_read_segment (struct tier *tier, uint32_t segment, void *buf)
 {
-  atomic_fetch_add (&tier->reads, 1);
-  if (tier->storage.ops->read (tier->storage.opaque, buf, TIER_SEGMENT_SIZE,
-                               segment_offset (segment)) == 0)
-    return true;
-  atomic_fetch_add (&tier->read_errors, 1);
-  return false;
+  return read_storage (tier, buf, TIER_SEGMENT_SIZE,
+                       segment_offset (segment));
+}
+
+static void
+note_failure (struct tier *tier)
+{
+  atomic_fetch_add (&tier->write_errors, 1);
+  tier->delay = tier->delay ? 2 * tier->delay : RETRY_MIN;
+  if (tier->delay > RETRY_MAX)
+    tier->delay = RETRY_MAX;
+  tier->retry = clock_ns () + tier->delay;
 }
 
 bool
-tier_write_segment (struct tier *tier, uint32_t segment, const void *buf,
-                    size_t size)
+tier_write_segment (struct tiers *tiers, struct tier *tier, uint32_t segment,
+                    const void *buf, size_t size)
 {
+  uint64_t start = clock_ns (), ns;
+  bool ok = tier->storage.ops->write (tier->storage.opaque, buf, size,
+                                      segment_offset (segment)) == 0;
+
+  ns = clock_ns () - start;
   atomic_fetch_add (&tier->writes, 1);
-  if (tier->storage.ops->write (tier->storage.opaque, buf, size,
-                                segment_offset (segment)) == 0) {
-    atomic_fetch_add (&tier->bytes_written, size);
-    return true;
+  latency_add (&tier->write_latency, ns);
+  budget_spend (&tiers->budget, size);
+  if (!ok) {
+    note_failure (tier);
+    return false;
   }
-  atomic_fetch_add (&tier->write_errors, 1);
-  return false;
+  tier->delay = 0;
+  atomic_fetch_add (&tier->bytes_written, size);
+  average (&tier->byte_ps, 1000 * ns / size);
+  return true;
+}
+
+/* ---- Who names what ------------------------------------------------ */
+
+static struct tier *
+tier_of (struct tiers *tiers, uint64_t word)
+{
+  return tiers_get (tiers, slot_tier (word));
+}
+
+/* A slot names a record from now on. */
+static void
+weigh (struct tier *tier, uint64_t word)
+{
+  unsigned weight = tier_weight (word);
+
+  atomic_fetch_add (&tier->segments[slot_segment (word)].weight, weight);
+  atomic_fetch_add (&tier->weight, weight);
+  atomic_fetch_add (&tier->pages, 1);
+}
+
+static void
+unweigh (struct tier *tier, uint64_t word)
+{
+  unsigned weight = tier_weight (word);
+
+  atomic_fetch_sub (&tier->segments[slot_segment (word)].weight, weight);
+  atomic_fetch_sub (&tier->weight, weight);
+  atomic_fetch_sub (&tier->pages, 1);
 }
 
 void
-tier_enter (struct tier *tier, uint32_t segment)
+tier_enter (struct tiers *tiers, uint64_t word)
 {
-  atomic_fetch_add (&tier->segments[segment].live, 1);
-  atomic_fetch_add (&tier->pages, 1);
+  struct tier *tier = tier_of (tiers, word);
+
+  atomic_fetch_add (&tier->segments[slot_segment (word)].live, 1);
+  weigh (tier, word);
 }
 
 /* Nobody names a full segment any more, and nobody will. */
@@ -294,15 +528,47 @@ let_die (struct tier *tier, uint32_t n)
   pthread_mutex_unlock (&tier->lock);
 }
 
+static void
+leave_segment (struct tier *tier, uint32_t n)
+{
+  if (atomic_fetch_sub (&tier->segments[n].live, 1) == 1)
+    let_die (tier, n);
+}
+
 void
 tier_leave (struct tiers *tiers, uint64_t word)
 {
-  struct tier *tier = tiers->tiers[slot_tier (word)];
-  uint32_t n = slot_segment (word);
+  struct tier *tier = tier_of (tiers, word);
 
-  atomic_fetch_sub (&tier->pages, 1);
-  if (atomic_fetch_sub (&tier->segments[n].live, 1) == 1)
-    let_die (tier, n);
+  unweigh (tier, word);
+  leave_segment (tier, slot_segment (word));
+}
+
+void
+tier_make_copy (struct tiers *tiers, uint64_t word)
+{
+  struct tier *tier = tier_of (tiers, word);
+
+  atomic_fetch_add (&tier->copies, 1);
+  unweigh (tier, word);
+}
+
+void
+tier_use_copy (struct tiers *tiers, uint64_t word)
+{
+  struct tier *tier = tier_of (tiers, word);
+
+  weigh (tier, word);
+  atomic_fetch_sub (&tier->copies, 1);
+}
+
+void
+tier_drop_copy (struct tiers *tiers, uint64_t word)
+{
+  struct tier *tier = tier_of (tiers, word);
+
+  atomic_fetch_sub (&tier->copies, 1);
+  leave_segment (tier, slot_segment (word));
 }
 
 void
@@ -310,10 +576,12 @@ tier_close_segment (struct tier *tier, uint32_t n)
 {
   struct segment *segment = &tier->segments[n];
 
-  segment->written = atomic_load (&segment->live);
+  segment->written = atomic_load (&segment->weight);
   atomic_store (&segment->state, SEGMENT_FULL);
   let_die (tier, n);
 }
+
+/* ---- Segments that die --------------------------------------------- */
 
 /* The list of segments whose grace period is over becomes free. */
 static void
@@ -370,27 +638,13 @@ tier_poll (struct tier *tier, struct epoch *epoch)
 }
 
 bool
-tiers_have_room (struct tiers *tiers)
-{
-  bool room = false;
-  unsigned i;
-
-  for (i = 0; i < tiers->nr; i++) {
-    pthread_mutex_lock (&tiers->tiers[i]->lock);
-    room |= tiers->tiers[i]->nr_free > 1;
-    pthread_mutex_unlock (&tiers->tiers[i]->lock);
-  }
-  return room;
-}
-
-bool
 tiers_poll (struct tiers *tiers)
 {
   bool waiting = false;
   unsigned i;
 
   for (i = 0; i < tiers->nr; i++)
-    waiting |= tier_poll (tiers->tiers[i], tiers->epoch);
+    waiting |= tier_poll (tiers->order[i], tiers->epoch);
   return waiting;
 }
 
@@ -445,107 +699,198 @@ tier_is_sound (const struct tier *tier, uint32_t segment, unsigned offset,
     && record->checksum == checksum (tier, segment, offset, record);
 }
 
-/* Read the blocks that the record is in. */
-static const struct tier_record *
-read_record (struct tier *tier, uint64_t word, unsigned char *buffer)
-{
-  unsigned offset = slot_tier_offset (word);
-  unsigned first = offset / TIER_BLOCK * TIER_BLOCK;
-  size_t length = tier_length_bytes (slot_state (word),
-                                     slot_tier_length (word));
-  unsigned last = offset + length;
-  const struct tier_record *record
-    = (const void *) (buffer + (offset - first));
+/* ---- Reading ------------------------------------------------------- */
 
-  last = (last + TIER_BLOCK - 1) / TIER_BLOCK * TIER_BLOCK;
-  atomic_fetch_add (&tier->reads, 1);
-  if (tier->storage.ops->read (tier->storage.opaque, buffer, last - first,
-                               segment_offset (slot_segment (word)) + first)
-      == 0
-      && tier_is_sound (tier, slot_segment (word), offset, record, length))
-    return record;
-  atomic_fetch_add (&tier->read_errors, 1);
-  return NULL;
+/* How much to read where a record is: the blocks that it is in, or more if
+ * that is cheap enough.
+ */
+static unsigned
+window (const struct tier *tier)
+{
+  uint64_t read_ns = atomic_load_explicit (&tier->read_ns,
+                                           memory_order_relaxed);
+  uint64_t byte_ps = atomic_load_explicit (&tier->byte_ps,
+                                           memory_order_relaxed);
+  uint64_t size = TIER_NEIGHBOURS;
+
+  if (read_ns < NEIGHBOURS_NS)
+    return TIER_BLOCK;
+  while (size >= NEIGHBOURS_MIN
+         && size * byte_ps / 1000 > read_ns / NEIGHBOURS_PART)
+    size /= 2;
+  return size >= NEIGHBOURS_MIN ? size : TIER_BLOCK;
+}
+
+/* The window, which lies at a multiple of its size, and the whole record. */
+static void
+plan (struct tier_fetched *f, unsigned offset, size_t length)
+{
+  unsigned size = window (f->tier), end = offset + length;
+
+  f->wide = size > TIER_BLOCK;
+  f->from = offset / size * size;
+  end = end < f->from + size ? f->from + size
+    : (end + TIER_BLOCK - 1) / TIER_BLOCK * TIER_BLOCK;
+  f->count = end - f->from;
 }
 
 const struct tier_record *
-tiers_fetch (struct tiers *tiers, uint64_t word)
+tier_fetched_find (const struct tier_fetched *f, uint64_t word)
+{
+  unsigned offset = slot_tier_offset (word);
+  size_t length = tier_length_bytes (slot_state (word),
+                                     slot_tier_length (word));
+  const struct tier_record *record;
+
+  if (slot_tier (word) != f->tier->number || slot_segment (word) != f->segment
+      || offset < f->from || offset + length > f->from + f->count)
+    return NULL;
+  record = (const void *) (f->buffer + (offset - f->from));
+  return tier_is_sound (f->tier, f->segment, offset, record, length)
+    ? record : NULL;
+}
+
+/* The neighbours may be what cannot be read. */
+static bool
+read_window (struct tier_fetched *f, uint64_t word)
+{
+  unsigned offset = slot_tier_offset (word);
+  size_t length = tier_length_bytes (slot_state (word),
+                                     slot_tier_length (word));
+  uint64_t start = segment_offset (f->segment);
+
+  plan (f, offset, length);
+  if (read_storage (f->tier, f->buffer, f->count, start + f->from))
+    return true;
+  if (!f->wide)
+    return false;
+  f->wide = false;
+  f->from = offset / TIER_BLOCK * TIER_BLOCK;
+  f->count = (offset + length + TIER_BLOCK - 1) / TIER_BLOCK * TIER_BLOCK
+    - f->from;
+  return read_storage (f->tier, f->buffer, f->count, start + f->from);
+}
+
+int
+tiers_fetch (struct tiers *tiers, uint64_t word, struct tier_fetched *f)
 {
   unsigned n = lend_take (&tiers->lent);
-  const struct tier_record *record
-    = read_record (tiers->tiers[slot_tier (word)], word,
-                   tiers->buffers + n * BUFFER_SIZE);
+  struct segment *segment;
 
-  if (record)
-    return record;
+  *f = (struct tier_fetched) {
+    .tier = tier_of (tiers, word), .segment = slot_segment (word),
+    .buffer = tiers->buffers + n * BUFFER_SIZE,
+  };
+  segment = &f->tier->segments[f->segment];
+  atomic_store_explicit (&segment->used, true, memory_order_relaxed);
+  if (read_window (f, word)) {
+    f->record = tier_fetched_find (f, word);
+    if (f->record)
+      return 0;
+    atomic_fetch_add (&f->tier->read_errors, 1);
+  }
   lend_return (&tiers->lent, n);
   errno = EIO;
-  return NULL;
+  return -1;
 }
 
 void
-tiers_put (struct tiers *tiers, const struct tier_record *record)
+tiers_put (struct tiers *tiers, const struct tier_fetched *f)
 {
-  lend_return (&tiers->lent, ((const unsigned char *) record - tiers->buffers)
-                             / BUFFER_SIZE);
+  lend_return (&tiers->lent, (f->buffer - tiers->buffers) / BUFFER_SIZE);
 }
+
+/* ---- Statistics ---------------------------------------------------- */
 
 void
 tier_stats (struct tier *tier, struct zram_tier_stats *stats)
 {
+  uint32_t used;
+
   pthread_mutex_lock (&tier->lock);
+  used = tier->nr_segments - 1 - tier->nr_free;
+  pthread_mutex_unlock (&tier->lock);
   *stats = (struct zram_tier_stats) {
+    .number = tier->number,
     .size = tier->storage.size,
     .segments = tier->nr_segments - 1,
-    .free_segments = tier->nr_free,
+    .free_segments = tier->nr_segments - 1 - used,
     .pages = tier->pages,
+    .clean_pages = tier->copies,
+    .bytes_stored = (uint64_t) used * TIER_SEGMENT_SIZE,
+    .bytes_live = tier->weight * TIER_RECORD_ALIGN,
+    .bytes_in = tier->bytes_in,
     .bytes_written = tier->bytes_written,
     .reads = tier->reads,
     .writes = tier->writes,
     .read_errors = tier->read_errors,
     .write_errors = tier->write_errors,
+    .read_latency = latency_read (&tier->read_latency),
+    .write_latency = latency_read (&tier->write_latency),
   };
-  pthread_mutex_unlock (&tier->lock);
 }
 
 /* ---- Validator ----------------------------------------------------- */
 
 static unsigned
-check_tier (struct tier *tier, unsigned number, const uint32_t *live,
-            FILE *report)
+check_segment (const struct tier *tier, uint32_t n,
+               const struct tier_named *named, FILE *report)
+{
+  const struct segment *segment = &tier->segments[n];
+  unsigned faults = 0;
+
+  if (segment->live != named->live || segment->weight != named->weight)
+    faults++, fprintf (report, "tier %u, segment %" PRIu32 ": %" PRIu32
+                       " pages of weight %" PRIu32 ", counters say %" PRIu32
+                       " and %u\n", tier->number, n, named->live,
+                       named->weight, segment->live, segment->weight);
+  if (segment->live && segment->state != SEGMENT_FULL)
+    faults++, fprintf (report, "tier %u, segment %" PRIu32 ": has pages in "
+                       "state %u\n", tier->number, n, segment->state);
+  return faults;
+}
+
+static unsigned
+check_tier (struct tier *tier, const struct tier_named *named,
+            uint64_t copies, FILE *report)
 {
   unsigned faults = 0;
+  uint64_t live = 0, weight = 0;
   uint32_t i, nr_free = 0;
 
   for (i = 1; i < tier->nr_segments; i++) {
-    const struct segment *segment = &tier->segments[i];
-
-    if (segment->live != live[i])
-      faults++, fprintf (report, "tier %u, segment %" PRIu32 ": %" PRIu32
-                         " pages, counter says %" PRIu32 "\n", number, i,
-                         live[i], segment->live);
-    if (segment->live && segment->state != SEGMENT_FULL
-        && segment->state != SEGMENT_OPEN)
-      faults++, fprintf (report, "tier %u, segment %" PRIu32 ": has pages in "
-                         "state %u\n", number, i, segment->state);
+    faults += check_segment (tier, i, &named[i], report);
+    live += named[i].live;
+    weight += named[i].weight;
   }
+  if (tier->pages + copies != live || tier->copies != copies
+      || tier->weight != weight)
+    faults++, fprintf (report, "tier %u: %" PRIu64 " pages, %" PRIu64
+                       " of them clean, of weight %" PRIu64 ", counters say %"
+                       PRIu64 ", %" PRIu64 " and %" PRIu64 "\n",
+                       tier->number, live, copies, weight,
+                       tier->pages + tier->copies, tier->copies,
+                       tier->weight);
   for (i = tier->free; i; i = tier->segments[i].next, nr_free++)
     if (tier->segments[i].state != SEGMENT_FREE)
       faults++, fprintf (report, "tier %u, segment %" PRIu32 ": is in the "
-                         "free list\n", number, i);
+                         "free list\n", tier->number, i);
   if (nr_free != tier->nr_free)
     faults++, fprintf (report, "tier %u: %" PRIu32 " segments are free, "
-                       "counter says %" PRIu32 "\n", number, nr_free,
+                       "counter says %" PRIu32 "\n", tier->number, nr_free,
                        tier->nr_free);
   return faults;
 }
 
 unsigned
-tiers_check (struct tiers *tiers, const uint32_t *const *live, FILE *report)
+tiers_check (struct tiers *tiers, struct tier_named *const *named,
+             const uint64_t *copies, FILE *report)
 {
-  unsigned i, faults = 0;
+  unsigned i, n, faults = 0;
 
-  for (i = 0; i < tiers->nr; i++)
-    faults += check_tier (tiers->tiers[i], i, live[i], report);
+  for (i = 0; i < tiers->nr; i++) {
+    n = tiers->order[i]->number;
+    faults += check_tier (tiers->order[i], named[n], copies[n], report);
+  }
   return faults;
 }

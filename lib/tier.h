@@ -7,9 +7,10 @@
  * an object as it was in RAM, of one page or of a group of pages.  The
  * slots of its pages name the record by tier, segment, offset and length.
  *
- * A segment counts the pages that name a record in it.  When there are
- * none left, and no request can still be reading there (a grace period,
- * epoch.h), it is free to be written again.
+ * A segment counts the pages that name a record in it: slots, and objects
+ * in RAM whose clean copy it is.  When there are none left, and no request
+ * can still be reading there (a grace period, epoch.h), it is free to be
+ * written again.
  *
  * Source of the idea: M. Rosenblum and J. Ousterhout, "The design and
  * implementation of a log-structured file system", 1991.
@@ -24,7 +25,9 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "budget.h"
 #include "epoch.h"
+#include "latency.h"
 #include "lend.h"
 #include "limit.h"
 #include "slot.h"
@@ -45,6 +48,9 @@
 #define TIER_GROUP_UNIT 128
 #define TIER_LENGTH_MAX 127
 #define TIER_RECORD_MAX (TIER_LENGTH_MAX * TIER_GROUP_UNIT)
+
+/* What is read at most around a record. */
+#define TIER_NEIGHBOURS 65536
 
 #define TIER_NR_MAX ZRAM_TIERS_MAX
 #define TIER_SEGMENTS_MAX (1 << 24)
@@ -69,15 +75,25 @@ struct segment {
   _Atomic uint32_t live;        /* pages that name a record in it */
   uint32_t next;                /* in the list of its state, or 0 */
   uint32_t life;                /* how often it was opened */
-  uint16_t written;             /* pages that named it when it was written */
+  _Atomic uint16_t weight;      /* of what slots name, see tier_weight... */
+  uint16_t written;             /* ...and that when it was written */
+  uint32_t sequence;            /* segments that were opened before it */
+  _Atomic bool used;            /* somebody has read from it */
   bool hopeless;                /* it could not be cleaned */
   _Atomic uint8_t state;
 };
 
 struct tier {
   struct zram_tier storage;
+  unsigned number;              /* that words name it by */
   uint64_t mark;                /* of this opening, in every checksum */
   uint32_t nr_segments;         /* 1 .. nr_segments - 1 are used */
+
+  _Atomic bool leaving;         /* it is being drained */
+
+  /* Only who writes back uses these (writeback.c, `working'). */
+  uint64_t retry, delay;        /* ns: after a write that failed */
+  uint32_t opened;              /* segments, ever */
 
   pthread_mutex_t lock;         /* covers the lists, and nr_free */
   struct segment *segments;
@@ -86,25 +102,46 @@ struct tier {
   uint32_t dying, expiring;     /* that have no ticket yet; that wait for... */
   uint64_t ticket;              /* ...this */
 
-  _Atomic uint64_t pages;       /* that name a record here */
-  _Atomic uint64_t bytes_written, reads, writes;
+  _Atomic uint64_t pages, weight;       /* that slots name */
+  _Atomic uint64_t copies;              /* pages that are in RAM as well */
+  _Atomic uint64_t bytes_in, bytes_written, reads, writes;
   _Atomic uint64_t read_errors, write_errors;
+  struct latency read_latency, write_latency;
+
+  /* Running averages: of a read of one record, ns; and of what a byte adds
+   * when it is many, ps.
+   */
+  _Atomic uint64_t read_ns, byte_ps;
 };
 
 /* All tiers of a memory. */
 struct tiers {
-  struct tier *tiers[TIER_NR_MAX];
-  unsigned nr;
+  /* By number, NULL where there is none.  Whoever is inside the epoch and
+   * has found a word that names a tier can use it.
+   */
+  struct tier *_Atomic tiers[TIER_NR_MAX];
+
+  /* From fast to slow.  Changed with `lock' by who writes back, who can
+   * read it without.
+   */
+  struct tier *order[TIER_NR_MAX];
+  _Atomic unsigned nr;
+  pthread_mutex_t lock;
+
   struct epoch *epoch;
   struct limit *limit;
+  struct budget budget;         /* for what is written */
 
   /* What it takes to read: buffers, lent for the time of a read. */
   struct lend lent;
   unsigned char *buffers;
 };
 
-/* Nothing in it, and nothing charged. */
-void tiers_init (struct tiers *, struct limit *, struct epoch *);
+/* Nothing in it, and nothing charged.  At most WRITE_LIMIT bytes are
+ * written in a day; 0: no limit.
+ */
+void tiers_init (struct tiers *, struct limit *, struct epoch *,
+                 uint64_t write_limit);
 void tiers_destroy (struct tiers *);
 
 /* Add a tier below the others.  -1 and errno on failure: EINVAL if it is
@@ -113,20 +150,47 @@ void tiers_destroy (struct tiers *);
  */
 int tiers_add (struct tiers *, const struct zram_tier *);
 
+/* Take away a tier that nobody can find in a slot any more. */
+void tiers_remove (struct tiers *, struct tier *);
+
+/* The tier of that number; NULL if there is none. */
+static inline struct tier *
+tiers_get (struct tiers *tiers, unsigned number)
+{
+  return number < TIER_NR_MAX
+    ? atomic_load_explicit (&tiers->tiers[number], memory_order_acquire)
+    : NULL;
+}
+
 /* Memory that is charged for them. */
 uint64_t tiers_charged (const struct tiers *);
 
 /* ---- Segments ------------------------------------------------------ */
 
-/* A segment to write: its number, or 0 if none is free.  The last one is
- * for CLEANING.
+/* A segment to write: its number, or 0 if none is free, or if it must not
+ * be written now.  The last one is for CLEANING.
  */
-uint32_t tier_open_segment (struct tier *, bool cleaning);
+uint32_t tier_open_segment (struct tiers *, struct tier *, bool cleaning);
 
-/* The segment that has lost most of its pages, at least an eighth; 0 if
- * there is none.
+/* Whether that would find one. */
+bool tier_has_room (struct tiers *, struct tier *);
+bool tiers_have_room (struct tiers *);
+
+/* The time until a tier may be tried that cannot be written, ns; 0 if there
+ * is none.
+ */
+uint64_t tiers_retry_time (struct tiers *);
+
+/* The segment that has lost most of what was in it, at least an eighth; 0
+ * if there is none.
  */
 uint32_t tier_sparsest (struct tier *);
+
+/* One that was written long ago, and not read since; 0 if there is none. */
+uint32_t tier_coldest (struct tier *);
+
+/* The next one after that which has pages; 0 if there is none. */
+uint32_t tier_next_full (struct tier *, uint32_t segment);
 
 /* FOUND pages are all that can be moved out of a segment.  False if more
  * are alive in it, because a record is damaged: then it cannot be cleaned,
@@ -138,14 +202,32 @@ bool tier_can_clean (struct tier *, uint32_t segment, unsigned found);
 bool tier_read_segment (struct tier *, uint32_t segment, void *buf);
 
 /* Write it.  BUF is aligned to TIER_BLOCK.  False if that failed. */
-bool tier_write_segment (struct tier *, uint32_t segment, const void *buf,
-                         size_t size);
+bool tier_write_segment (struct tiers *, struct tier *, uint32_t segment,
+                         const void *buf, size_t size);
+
+/* What a word that names a record stands for, in units of 64 bytes: of a
+ * group, a sixteenth.
+ */
+static inline unsigned
+tier_weight (uint64_t word)
+{
+  return slot_state (word) == SLOT_TIER
+    ? slot_tier_length (word)
+    : (slot_tier_length (word) + 7) / 8;
+}
 
 /* A page names a record in a segment that is open; or does so no longer,
  * or never came to.
  */
-void tier_enter (struct tier *, uint32_t segment);
+void tier_enter (struct tiers *, uint64_t word);
 void tier_leave (struct tiers *, uint64_t word);
+
+/* What a slot names becomes the clean copy of an object in RAM; the other
+ * way round; and the object does without.
+ */
+void tier_make_copy (struct tiers *, uint64_t word);
+void tier_use_copy (struct tiers *, uint64_t word);
+void tier_drop_copy (struct tiers *, uint64_t word);
 
 /* All pages that could have been, have been entered. */
 void tier_close_segment (struct tier *, uint32_t segment);
@@ -154,9 +236,6 @@ void tier_close_segment (struct tier *, uint32_t segment);
  * being discarded.
  */
 bool tiers_poll (struct tiers *);
-
-/* Whether a segment can be opened that is not for cleaning. */
-bool tiers_have_room (struct tiers *);
 
 /* ---- Records ------------------------------------------------------- */
 
@@ -175,19 +254,40 @@ void tier_seal (const struct tier *, uint32_t segment, unsigned offset,
 bool tier_is_sound (const struct tier *, uint32_t segment, unsigned offset,
                     const struct tier_record *, size_t room);
 
-/* Read the record that a word names, into a buffer that is returned and
- * must be put back.  NULL and errno: EIO if it cannot be read or is not
- * what was written.  Waits for the storage; hold no locks.
+/* What was read around a record: COUNT bytes at offset FROM of a segment,
+ * in a buffer that must be put back.
  */
-const struct tier_record *tiers_fetch (struct tiers *, uint64_t word);
-void tiers_put (struct tiers *, const struct tier_record *);
+struct tier_fetched {
+  struct tier *tier;
+  uint32_t segment;
+  unsigned from, count;
+  bool wide;                    /* more than was asked for */
+  unsigned char *buffer;
+  const struct tier_record *record;
+};
+
+/* Read the record that a word names, and its neighbours where they cost
+ * next to nothing (TIER_NEIGHBOURS).  -1 and errno: EIO if it cannot be read
+ * or is not what was written.  Waits for the storage; hold no locks.
+ */
+int tiers_fetch (struct tiers *, uint64_t word, struct tier_fetched *);
+void tiers_put (struct tiers *, const struct tier_fetched *);
+
+/* The record that a word names, if that was read as well and is sound. */
+const struct tier_record *tier_fetched_find (const struct tier_fetched *,
+                                             uint64_t word);
 
 void tier_stats (struct tier *, struct zram_tier_stats *);
 
-/* The validator.  LIVE has for each tier the number of pages that were
- * found to name each of its segments.
+/* What was found to name a segment, for the validator. */
+struct tier_named {
+  uint32_t live, weight;        /* as in struct segment */
+};
+
+/* The validator.  NAMED has for each tier an array of its segments, and
+ * COPIES how many clean copies it has.
  */
-unsigned tiers_check (struct tiers *, const uint32_t *const *live,
-                      FILE *report);
+unsigned tiers_check (struct tiers *, struct tier_named *const *named,
+                      const uint64_t *copies, FILE *report);
 
 #endif /* TIER_H */

@@ -1,7 +1,13 @@
 /* nbdkit-zram-plugin: SPDX-License-Identifier: BSD-3-Clause */
 
-/* What writeback.c and clean.c work with: a segment that is being put
- * together.
+/* What writeback is made of, from the storage up:
+ *
+ *   gather.c     objects in RAM are copied to a segment that is being put
+ *                together
+ *   clean.c      what is alive in a segment of a tier is
+ *   publish.c    the segment is written, and the slots name what is in it
+ *   writeback.c  when memory is short, and which tier is next
+ *   move.c       when somebody asks for it
  */
 
 #ifndef WRITEBACK_WORK_H
@@ -10,15 +16,32 @@
 #include "group.h"
 #include "slot.h"
 #include "tier.h"
+#include "zram.h"
+
+struct zram_memory;
 
 /* Pages in a segment, at most. */
 #define WRITEBACK_ENTRIES 8192
+
+/* Objects that compaction may move after each segment. */
+#define WRITEBACK_COMPACT 8192
 
 struct entry {
   uint32_t store;
   enum slot_state state;        /* to be */
   unsigned offset, length;      /* of the record */
   uint64_t page, word;          /* what its slot says */
+};
+
+/* Which pages are wanted. */
+struct wanted {
+  uint32_t store;               /* its number; 0: all */
+  uint64_t page, end;           /* of those from here, before there */
+  enum zram_pages pages;
+  int age;                      /* at least */
+  bool older_huge;              /* huge ones pass for older than they are */
+  bool copies_only;             /* only what need not be written */
+  uint64_t left;                /* so many at most */
 };
 
 struct writeback_work {
@@ -28,11 +51,16 @@ struct writeback_work {
   unsigned nr, used;            /* entries; bytes */
   bool full;
 
-  /* Where the walk goes on, and what is old enough for it. */
-  uint32_t store;
-  uint64_t page;
-  int age;
+  unsigned gone;                /* pages that have left RAM */
+  unsigned moved;               /* pages that were written */
+  uint64_t gone_bytes;          /* of those that need not be written */
+
+  /* The walk that goes on when memory is short: page is where. */
+  struct wanted walk;
 };
+
+/* Nothing in it. */
+void writeback_clear (struct writeback_work *);
 
 /* Room for a record; NULL if there is none, and then the segment is full.
  */
@@ -49,9 +77,32 @@ void writeback_add_entry (struct writeback_work *, const struct zram_store *,
 struct zram_store *writeback_find_store (struct zram_memory *,
                                          uint32_t number);
 
-/* Gather what is alive in a segment that was read to work->old.  Returns how
- * many pages that is.
+/* ---- Gathering (all: memory->writeback.working is held) ------------- */
+
+/* For memory: go on with work->walk until there is a segment full, or
+ * nothing left.
  */
-unsigned clean_gather (struct zram_memory *, unsigned tier, uint32_t segment);
+void gather_oldest (struct zram_memory *, bool copies_only);
+
+/* Go on with a walk of one store.  False when it is at its end. */
+bool gather_wanted (struct zram_memory *, struct wanted *);
+
+/* Gather what is alive in a segment, and let go of clean copies in it; or
+ * only what is WANTED (its store, pages and number).  *COMPLETE says whether
+ * all that lived there was gathered.  False if it cannot be read.
+ */
+bool clean_gather (struct zram_memory *, struct tier *, uint32_t segment,
+                   struct wanted *wanted, bool *complete);
+
+/* ---- Publishing ---------------------------------------------------- */
+
+/* Write what was gathered to a segment that was opened for it, and publish
+ * it.  False if the write failed.
+ */
+bool publish_segment (struct zram_memory *, struct tier *,
+                          uint32_t segment);
+
+/* What was gathered is not written. */
+void publish_nothing (struct zram_memory *);
 
 #endif /* WRITEBACK_WORK_H */

@@ -15,10 +15,13 @@ struct zram_memory;
 
 struct writeback {
   struct zram_memory *memory;
-  struct writeback_work *work;  /* NULL: there are no tiers */
+  struct writeback_work *_Atomic work;  /* NULL: there are no tiers */
+  pthread_mutex_t working;      /* one at a time uses it */
+  uint64_t turnover;            /* pages that left since they were aged */
 
   pthread_t thread;
   bool started;                 /* known to starter and stopper only */
+  bool wanted;                  /* there shall be a thread */
   _Atomic bool called;          /* somebody has asked for it */
 
   pthread_mutex_t lock;         /* covers what is below it */
@@ -44,6 +47,14 @@ uint64_t writeback_charged (const struct writeback *);
  * while it is not.
  */
 void writeback_poke (struct writeback *);
+
+/* Make segments free whose time has come.  True if there are others. */
+bool writeback_poll (struct writeback *);
+
+/* The same, for one who is `working'.  If there is no other room, wait for
+ * it.
+ */
+void writeback_wait_for_segments (struct zram_memory *);
 
 /* Wait until something was freed; false if nothing can be.  The caller
  * holds no lock and is not inside the epoch.

@@ -184,8 +184,8 @@ struct zram_memory_config {
 
   /* The most that is written to all tiers together, in bytes a day: what
    * was not written yet of a day's, from zram_memory_create on, may be
-   * written later.  When nothing is left, tiers are as good as full.  0:
-   * no limit.
+   * written later.  When nothing is left, tiers are as good as full.  At
+   * least 1 MiB; 0: no limit.
    */
   uint64_t writeback_limit;
 };
@@ -273,8 +273,8 @@ int zram_tier_file (const char *path, uint64_t wanted, bool force,
  */
 int zram_tier_nbd (const char *uri, bool force, struct zram_tier *);
 
-/* Use a tier, below those that there are.  Call it before
- * zram_memory_start.  What the memory has, it closes; so does this if it
+/* Use a tier, below those that there are; I/O may go on meanwhile.  What the
+ * memory has, it closes; so does this if it
  * fails.  From now on idle objects leave RAM before the limit is reached,
  * and a write fails with ENOSPC only if the tiers are full as well.  All
  * that was on the storage is overwritten.  -1 and errno: EINVAL if it is
@@ -368,7 +368,8 @@ const char *zram_pages_name (enum zram_pages pages);
 bool zram_pages_find (const char *name, enum zram_pages *pages);
 
 struct zram_move {
-  int from, to;                 /* levels, not the same */
+  int from, to;                 /* levels, not the same; from
+                                   ZRAM_LEVEL_TIERS only to RAM */
   enum zram_pages pages;        /* of those in RAM */
   uint64_t offset, count;       /* bytes of the store; count 0: to its end */
   uint64_t limit;               /* pages, at most; 0: all */
@@ -381,6 +382,11 @@ struct zram_move {
  */
 int zram_move (struct zram_store *, const struct zram_move *,
                uint64_t *moved);
+
+/* What moves pages by hand, now or later, ends soon with EINTR: the end is
+ * near.
+ */
+void zram_interrupt (struct zram_memory *);
 
 /* Compact the pool as far as that goes, and return what it frees. */
 void zram_compact (struct zram_memory *);
@@ -441,7 +447,8 @@ struct zram_memory_stats {
   uint64_t reserve_low;         /* the least that there was since its start */
   uint64_t reserve_waits;       /* how often a request had to wait for it */
 
-  uint64_t writeback_left;      /* bytes that may be written now */
+  uint64_t writeback_left;      /* bytes that may be written now; 0 if
+                                   there is no limit */
 
   unsigned nr_tiers;            /* from fast to slow */
   struct zram_tier_stats {

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "pages.h"
 #include "storage.h"
@@ -33,6 +34,8 @@ storage_read (void *opaque, void *buf, size_t count, uint64_t offset)
   if (offset % 4096 || count % 4096 || offset + count > s->size
       || (uintptr_t) buf % 4096)
     abort ();
+  if (s->delay)
+    usleep (s->delay);
   if (fails (s, &s->fail_reads, 0))
     return -1;
   memcpy (buf, s->bytes + offset, count);

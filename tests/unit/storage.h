@@ -16,6 +16,7 @@ struct storage {
   _Atomic unsigned fail_reads, fail_writes;     /* so many of the next */
   unsigned chance;              /* one of so many writes fails; 0: none */
   _Atomic uint64_t random;
+  unsigned delay;               /* us that each read takes */
   _Atomic unsigned reads, writes, discards, closed;
 };
 

@@ -15,134 +15,7 @@
 #include "model.h"
 #include "pages.h"
 #include "storage.h"
-#include "store.h"
-
-#define PAGE ZRAM_PAGE_SIZE
-#define MIB (UINT64_C (1) << 20)
-#define NR 3000                 /* pages that do not compress: 12 MiB */
-
-static struct zram_memory *memory;
-static struct zram_store *store;
-static struct storage storage, second;
-static unsigned char page[PAGE], back[PAGE];
-
-/* A store of incompressible pages, of which RAM holds less than half. */
-static void
-setup_with (uint64_t tier_size, const struct zram_recompress *recompress)
-{
-  struct zram_codec codec = { ZRAM_ALGORITHM_LZ4, 1 };
-  struct zram_memory_config config = { .contexts = 2 };
-  struct zram_tier tier = storage_init (&storage, tier_size);
-
-  config.mem_limit = zram_memory_minimum (&config, &codec) + 8 * MIB;
-  if (recompress) {
-    config.recompress = *recompress;
-    config.mem_limit += 16 * MIB;       /* to be made less by the test */
-  }
-  memory = zram_memory_create (&config);
-  ck_assert_ptr_nonnull (memory);
-  ck_assert_int_eq (zram_add_tier (memory, &tier), 0);
-  store = zram_open (memory, UINT64_C (1) << 30, &codec);
-  ck_assert_ptr_nonnull (store);
-}
-
-static void
-setup (uint64_t tier_size)
-{
-  setup_with (tier_size, NULL);
-}
-
-static void
-teardown (void)
-{
-  ck_assert_uint_eq (zram_memory_check (memory, stderr), 0);
-  zram_close (store);
-  zram_memory_settle (memory);
-  zram_memory_settle (memory);
-  ck_assert_uint_eq (zram_memory_check (memory, stderr), 0);
-  ck_assert_uint_eq (pool_used (&memory->pool), 0);
-  ck_assert_uint_eq (memory->tiers.tiers[0]->pages, 0);
-  zram_memory_destroy (memory);
-  ck_assert_uint_eq (storage.closed, 1);
-  storage_destroy (&storage);
-}
-
-static struct zram_store_stats
-stats (void)
-{
-  struct zram_store_stats s;
-
-  zram_store_stats (store, &s);
-  return s;
-}
-
-/* The contents of a page, the VERSIONth. */
-static void
-make_random (unsigned char *data, unsigned i, unsigned version)
-{
-  struct rng rng = { i * UINT64_C (1000) + version + 1 };
-
-  pages_fill (&rng, PAGES_RANDOM, data, PAGE);
-}
-
-static void
-make_page (unsigned i, unsigned version)
-{
-  make_random (page, i, version);
-}
-
-static int
-write_page (unsigned i, unsigned version)
-{
-  make_page (i, version);
-  return zram_write (store, page, PAGE, (uint64_t) i * PAGE);
-}
-
-static void
-check_page (unsigned i, unsigned version)
-{
-  make_page (i, version);
-  ck_assert_int_eq (zram_read (store, back, PAGE, (uint64_t) i * PAGE), 0);
-  ck_assert_int_eq (memcmp (back, page, PAGE), 0);
-}
-
-static void
-write_all (unsigned version)
-{
-  unsigned i;
-
-  for (i = 0; i < NR; i++)
-    ck_assert_int_eq (write_page (i, version), 0);
-  ck_assert_uint_eq (zram_memory_check (memory, stderr), 0);
-}
-
-static void
-check_all (unsigned version)
-{
-  unsigned i;
-
-  for (i = 0; i < NR; i++)
-    check_page (i, version);
-  ck_assert_uint_eq (zram_memory_check (memory, stderr), 0);
-}
-
-static bool
-is_on_tier (unsigned i)
-{
-  return slot_on_tier (slot_peek (slots_find (&store->slots, i)));
-}
-
-/* A page that is on the tier. */
-static unsigned
-one_on_tier (void)
-{
-  unsigned i;
-
-  for (i = 0; i < NR; i++)
-    if (is_on_tier (i))
-      return i;
-  ck_abort_msg ("nothing is on the tier");
-}
+#include "tiered.h"
 
 START_TEST (test_more_than_memory)
 {
@@ -172,7 +45,7 @@ START_TEST (test_segments_come_back)
   ck_assert_int_eq (zram_trim (store, (uint64_t) NR * PAGE, 0), 0);
   zram_memory_settle (memory);
   zram_memory_settle (memory);
-  ck_assert_uint_eq (memory->tiers.tiers[0]->nr_free, 23);
+  ck_assert_uint_eq (memory->tiers.order[0]->nr_free, 23);
   ck_assert_uint_gt (storage.discards, 20);
   teardown ();
 }
@@ -251,8 +124,8 @@ START_TEST (test_second_tier)
   check_all (0);
   zram_memory_stats (memory, &m);
   ck_assert_uint_eq (m.nr_tiers, 2);
-  /* One is kept for cleaning. */
-  ck_assert_uint_eq (m.tiers[0].free_segments, 1);
+  /* Not much of it is free, and what is colder has moved down. */
+  ck_assert_uint_le (m.tiers[0].free_segments, 2);
   ck_assert_uint_gt (m.tiers[1].pages, 0);
   teardown ();
   storage_destroy (&second);
@@ -272,7 +145,7 @@ START_TEST (test_write_errors)
   ck_assert_uint_eq (stats ().bd_count, 0);
   for (i = 0; i < n; i++)
     check_page (i, 0);
-  ck_assert_uint_gt (memory->tiers.tiers[0]->write_errors, 0);
+  ck_assert_uint_gt (memory->tiers.order[0]->write_errors, 0);
   storage.fail_writes = 0;
   zram_memory_settle (memory);
   zram_memory_settle (memory);
@@ -645,6 +518,26 @@ START_TEST (test_threads_and_faults)
 }
 END_TEST
 
+/* Up or down; what there is no room for stays. */
+static void
+move_some (struct rng *rng)
+{
+  bool up = rng_below (rng, 2);
+  struct zram_move move = {
+    .from = up ? ZRAM_LEVEL_TIERS : ZRAM_LEVEL_RAM,
+    .to = up ? ZRAM_LEVEL_RAM : ZRAM_LEVEL_TIERS,
+    .pages = rng_below (rng, ZRAM_NR_PAGES),
+    .offset = rng_below (rng, 1000) * PAGE,
+    .count = rng_below (rng, 1000) * PAGE,
+    .limit = rng_below (rng, 400),
+  };
+  uint64_t moved;
+
+  if (zram_move (store, &move, &moved) == -1)
+    ck_assert (errno == ENOSPC || errno == EIO);
+  ck_assert (move.limit == 0 || moved <= move.limit);
+}
+
 /* Random operations of one thread, and the validator after each. */
 static void
 run_model (uint64_t tier_size, unsigned chance, uint64_t seed)
@@ -667,6 +560,8 @@ run_model (uint64_t tier_size, unsigned chance, uint64_t seed)
       zram_mark_idle (store, 0);
     if (rng_below (&rng, 20) == 0)
       ck_assert (zram_memory_settle (memory));
+    if (rng_below (&rng, 20) == 0)
+      move_some (&rng);
     model_check_memory (memory);
   }
   model_verify (&model);
@@ -677,10 +572,15 @@ run_model (uint64_t tier_size, unsigned chance, uint64_t seed)
 
 START_TEST (test_model)
 {
-  run_model (32 * MIB, 0, 1);
-  run_model (4 * MIB, 0, 2);
-  run_model (32 * MIB, 3, 3);
-  run_model (4 * MIB, 2, 4);
+  unsigned p;
+
+  for (p = 0; p < ZRAM_NR_POLICIES; p++) {
+    policy = p;
+    run_model (32 * MIB, 0, 4 * p + 1);
+    run_model (4 * MIB, 0, 4 * p + 2);
+    run_model (32 * MIB, 3, 4 * p + 3);
+    run_model (4 * MIB, 2, 4 * p + 4);
+  }
 }
 END_TEST
 

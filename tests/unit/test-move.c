@@ -1,0 +1,434 @@
+/* nbdkit-zram-plugin: SPDX-License-Identifier: BSD-3-Clause */
+
+/* Pages that are moved by hand, clean copies of them, and tiers that come
+ * and go.
+ */
+
+#include "unit.h"
+
+#include <pthread.h>
+
+#include "model.h"
+#include "pages.h"
+#include "tiered.h"
+
+#define NR_TEXT 1000            /* pages that compress */
+
+static void
+make_text (unsigned i, unsigned version)
+{
+  struct rng rng = { i * UINT64_C (1000) + version + 7 };
+
+  pages_fill (&rng, PAGES_TEXT, page, PAGE);
+}
+
+static void
+write_text (unsigned version)
+{
+  unsigned i;
+
+  for (i = 0; i < NR_TEXT; i++) {
+    make_text (i, version);
+    ck_assert_int_eq (zram_write (store, page, PAGE, (uint64_t) i * PAGE), 0);
+  }
+}
+
+static void
+check_text_page (unsigned i, unsigned version)
+{
+  make_text (i, version);
+  ck_assert_int_eq (zram_read (store, back, PAGE, (uint64_t) i * PAGE), 0);
+  ck_assert_int_eq (memcmp (back, page, PAGE), 0);
+}
+
+static void
+check_text (unsigned version)
+{
+  unsigned i;
+
+  for (i = 0; i < NR_TEXT; i++)
+    check_text_page (i, version);
+  ck_assert_uint_eq (zram_memory_check (memory, stderr), 0);
+}
+
+static uint64_t
+move (int from, int to)
+{
+  struct zram_move move = { .from = from, .to = to };
+  uint64_t moved;
+
+  ck_assert_int_eq (zram_move (store, &move, &moved), 0);
+  ck_assert_uint_eq (zram_memory_check (memory, stderr), 0);
+  return moved;
+}
+
+static struct zram_tier_stats
+tier_stats_of (unsigned i)
+{
+  struct zram_memory_stats m;
+
+  zram_memory_stats (memory, &m);
+  ck_assert_uint_lt (i, m.nr_tiers);
+  return m.tiers[i];
+}
+
+static enum slot_state
+state_of (unsigned i)
+{
+  return slot_state (slot_peek (slots_find (&store->slots, i)));
+}
+
+START_TEST (test_down_and_up)
+{
+  setup (32 * MIB);
+  write_text (0);
+  ck_assert_uint_eq (move (ZRAM_LEVEL_RAM, ZRAM_LEVEL_TIERS), NR_TEXT);
+  ck_assert_uint_eq (stats ().bd_count, NR_TEXT);
+  ck_assert_uint_eq (pool_used (&memory->pool), 0);
+  check_text (0);
+  ck_assert_uint_eq (move (ZRAM_LEVEL_TIERS, ZRAM_LEVEL_RAM), NR_TEXT);
+  ck_assert_uint_eq (stats ().bd_count, 0);
+  check_text (0);
+  ck_assert_uint_eq (move (0, ZRAM_LEVEL_RAM), 0);
+  teardown ();
+}
+END_TEST
+
+/* A page that comes back leaves its record, and needs not be written to go
+ * there again.
+ */
+START_TEST (test_clean_copies)
+{
+  uint64_t written;
+
+  setup (32 * MIB);
+  write_text (0);
+  move (ZRAM_LEVEL_RAM, 0);
+  written = tier_stats_of (0).bytes_written;
+  ck_assert_uint_gt (written, 0);
+  check_text_page (5, 0);
+  ck_assert_int_eq (state_of (5), SLOT_TIER);
+  check_text_page (5, 0);
+  ck_assert_int_eq (state_of (5), SLOT_CLEAN);
+  ck_assert_uint_eq (tier_stats_of (0).clean_pages, 1);
+  ck_assert_uint_eq (tier_stats_of (0).pages, NR_TEXT - 1);
+  ck_assert_uint_eq (zram_memory_check (memory, stderr), 0);
+
+  ck_assert_uint_eq (move (ZRAM_LEVEL_TIERS, ZRAM_LEVEL_RAM), NR_TEXT - 1);
+  ck_assert_uint_eq (tier_stats_of (0).clean_pages, NR_TEXT);
+  check_text (0);
+  ck_assert_uint_eq (move (ZRAM_LEVEL_RAM, 0), NR_TEXT);
+  ck_assert_uint_eq (tier_stats_of (0).bytes_written, written);
+  ck_assert_uint_eq (tier_stats_of (0).clean_pages, 0);
+  check_text (0);
+
+  /* What is written does not have it any more, in whole or in part. */
+  move (ZRAM_LEVEL_TIERS, ZRAM_LEVEL_RAM);
+  make_text (7, 1);
+  ck_assert_int_eq (zram_write (store, page, PAGE, 7 * PAGE), 0);
+  make_text (8, 1);
+  ck_assert_int_eq (zram_write (store, page, 100, 8 * PAGE), 0);
+  ck_assert_int_eq (zram_trim (store, PAGE, 9 * PAGE), 0);
+  ck_assert_int_eq (state_of (7), SLOT_RAM);
+  ck_assert_int_eq (state_of (8), SLOT_RAM);
+  ck_assert_uint_eq (tier_stats_of (0).clean_pages, NR_TEXT - 3);
+  ck_assert_uint_eq (zram_memory_check (memory, stderr), 0);
+  check_text_page (7, 1);
+  write_text (2);
+  ck_assert_uint_eq (tier_stats_of (0).clean_pages, 0);
+  check_text (2);
+  teardown ();
+}
+END_TEST
+
+/* Groups are taken apart by the pages that come back; their record stays
+ * the copy of each.
+ */
+START_TEST (test_clean_copies_of_groups)
+{
+  struct zram_recompress recompress = {
+    .codec = { ZRAM_ALGORITHM_ZSTD, 3 }, .age = 3600, .group = 16,
+  };
+  uint64_t written;
+
+  setup_with (32 * MIB, &recompress);
+  write_text (0);
+  zram_mark_idle (store, 0);
+  ck_assert (zram_memory_settle (memory));
+  ck_assert_uint_eq (stats ().grouped_pages, NR_TEXT);
+  move (ZRAM_LEVEL_RAM, 0);
+  written = tier_stats_of (0).bytes_written;
+  ck_assert_int_eq (state_of (5), SLOT_TIER_GROUP);
+  move (0, ZRAM_LEVEL_RAM);
+  ck_assert_int_eq (state_of (5), SLOT_CLEAN);
+  check_text (0);
+  move (ZRAM_LEVEL_RAM, 0);
+  ck_assert_int_eq (state_of (5), SLOT_TIER_GROUP);
+  ck_assert_uint_eq (tier_stats_of (0).bytes_written, written);
+  check_text (0);
+  teardown ();
+}
+END_TEST
+
+START_TEST (test_which_pages)
+{
+  struct zram_move move = { ZRAM_LEVEL_RAM, ZRAM_LEVEL_TIERS };
+  uint64_t moved;
+  unsigned i;
+
+  setup (32 * MIB);
+  write_text (0);
+  for (i = 0; i < 100; i++)
+    ck_assert_int_eq (write_page (NR_TEXT + i, 0), 0);
+  move.pages = ZRAM_PAGES_HUGE_IDLE;
+  ck_assert_int_eq (zram_move (store, &move, &moved), 0);
+  ck_assert_uint_eq (moved, 0);
+  move.pages = ZRAM_PAGES_HUGE;
+  move.limit = 30;
+  ck_assert_int_eq (zram_move (store, &move, &moved), 0);
+  ck_assert_uint_eq (moved, 30);
+  move.limit = 0;
+  move.pages = ZRAM_PAGES_INCOMPRESSIBLE;
+  ck_assert_int_eq (zram_move (store, &move, &moved), 0);
+  ck_assert_uint_eq (moved, 70);
+  ck_assert_uint_eq (stats ().huge_pages, 0);
+  move.pages = ZRAM_PAGES_IDLE;
+  ck_assert_int_eq (zram_move (store, &move, &moved), 0);
+  ck_assert_uint_eq (moved, 0);
+  zram_mark_idle (store, 0);
+  check_text_page (3, 0);
+  move.offset = PAGE;
+  move.count = 10 * PAGE;
+  ck_assert_int_eq (zram_move (store, &move, &moved), 0);
+  ck_assert_uint_eq (moved, 9);
+  ck_assert (!is_on_tier (0) && is_on_tier (1) && !is_on_tier (3)
+             && is_on_tier (10) && !is_on_tier (11));
+  check_text (0);
+  teardown ();
+}
+END_TEST
+
+START_TEST (test_bad_moves)
+{
+  struct zram_move move = { ZRAM_LEVEL_RAM, 1 };
+  uint64_t moved = 1;
+
+  setup (32 * MIB);
+  ck_assert_errno (zram_move (store, &move, &moved) == -1, EINVAL);
+  ck_assert_uint_eq (moved, 0);
+  move.to = ZRAM_LEVEL_RAM;
+  ck_assert_errno (zram_move (store, &move, &moved) == -1, EINVAL);
+  move.from = -3;
+  ck_assert_errno (zram_move (store, &move, &moved) == -1, EINVAL);
+  move.from = 0;
+  move.offset = store->size;
+  ck_assert_errno (zram_move (store, &move, &moved) == -1, EINVAL);
+  move.offset = PAGE;
+  move.count = store->size;
+  ck_assert_errno (zram_move (store, &move, &moved) == -1, EINVAL);
+  move.count = UINT64_MAX;
+  ck_assert_errno (zram_move (store, &move, &moved) == -1, EINVAL);
+  ck_assert_errno (zram_remove_tier (memory, 1) == -1, EINVAL);
+  zram_interrupt (memory);
+  move.count = PAGE;
+  ck_assert_errno (zram_move (store, &move, &moved) == -1, EINTR);
+  teardown ();
+}
+END_TEST
+
+static void
+add_second (uint64_t size)
+{
+  struct zram_tier tier = storage_init (&second, size);
+
+  ck_assert_int_eq (zram_add_tier (memory, &tier), 0);
+}
+
+START_TEST (test_across)
+{
+  struct zram_move move_some = { 0, 1, .offset = PAGE, .count = 700 * PAGE,
+                                 .limit = 500 };
+  uint64_t moved;
+
+  setup (32 * MIB);
+  add_second (32 * MIB);
+  write_text (0);
+  move (ZRAM_LEVEL_RAM, 0);
+  check_text_page (0, 0);
+  check_text_page (0, 0);       /* it has a copy, which stays */
+  ck_assert_int_eq (zram_move (store, &move_some, &moved), 0);
+  ck_assert_uint_eq (moved, 500);
+  ck_assert_uint_eq (tier_stats_of (0).clean_pages, 1);
+  ck_assert_uint_eq (tier_stats_of (0).pages, NR_TEXT - 501);
+  ck_assert_uint_eq (tier_stats_of (1).pages, 500);
+  ck_assert_uint_eq (move (0, 1), NR_TEXT - 501);
+  ck_assert_uint_eq (tier_stats_of (1).pages, NR_TEXT - 1);
+  check_text (0);
+  teardown ();
+  storage_destroy (&second);
+}
+END_TEST
+
+START_TEST (test_remove)
+{
+  setup (32 * MIB);
+  add_second (32 * MIB);
+  write_all (0);
+  ck_assert_uint_gt (tier_stats_of (0).pages, 1000);
+  ck_assert_int_eq (zram_remove_tier (memory, 0), 0);
+  ck_assert_uint_eq (storage.closed, 1);
+  storage.closed = 0;
+  ck_assert_uint_eq (memory->tiers.nr, 1);
+  ck_assert_uint_eq (tier_stats_of (0).number, 1);
+  ck_assert_uint_gt (tier_stats_of (0).pages, 1000);
+  check_all (0);
+  /* There is no other, and no room in RAM. */
+  ck_assert_errno (zram_remove_tier (memory, 1) == -1, ENOSPC);
+  check_all (0);
+  write_all (1);
+  check_all (1);
+  ck_assert_int_eq (zram_trim (store, (NR - 1000) * PAGE, 0), 0);
+  ck_assert_int_eq (zram_remove_tier (memory, 1), 0);
+  ck_assert_uint_eq (second.closed, 1);
+  ck_assert_uint_eq (memory->tiers.nr, 0);
+  ck_assert_uint_eq (zram_memory_check (memory, stderr), 0);
+  check_page (NR - 1, 1);
+  storage_destroy (&second);
+  storage_destroy (&storage);
+  add_second (32 * MIB);
+  ck_assert_uint_eq (tier_stats_of (0).number, 0);
+  write_all (2);
+  check_all (2);
+  zram_close (store);
+  zram_memory_destroy (memory);
+  ck_assert_uint_eq (second.closed, 1);
+  storage_destroy (&second);
+}
+END_TEST
+
+/* What cannot be read keeps the tier in use. */
+START_TEST (test_remove_unreadable)
+{
+  unsigned i;
+
+  setup (32 * MIB);
+  add_second (32 * MIB);
+  write_all (0);
+  storage.fail_reads = 1000000;
+  ck_assert_errno (zram_remove_tier (memory, 0) == -1, EIO);
+  storage.fail_reads = 0;
+  check_all (0);
+  i = one_on_tier ();
+  storage.bytes[slot_segment (slot_peek (slots_find (&store->slots, i))) * MIB
+                + 1000] ^= 1;
+  ck_assert_errno (zram_remove_tier (memory, 0) == -1, EIO);
+  ck_assert_int_eq (zram_trim (store, NR * PAGE, 0), 0);
+  ck_assert_int_eq (zram_remove_tier (memory, 0), 0);
+  zram_close (store);
+  zram_memory_destroy (memory);
+  storage_destroy (&storage);
+  storage_destroy (&second);
+}
+END_TEST
+
+/* Where each read takes long its neighbours come along. */
+START_TEST (test_companions)
+{
+  unsigned i, n = 0;
+
+  setup (32 * MIB);
+  write_text (0);
+  move (ZRAM_LEVEL_RAM, 0);
+  storage.delay = 2000;
+  check_text_page (500, 0);
+  ck_assert_uint_eq (stats ().bd_count, NR_TEXT);
+  check_text_page (520, 0);
+  for (i = 500; i < 540; i++)
+    n += state_of (i) == SLOT_CLEAN;
+  ck_assert_uint_gt (n, 8);
+  ck_assert_uint_gt (tier_stats_of (0).read_latency.p50, 2000000);
+  ck_assert_uint_ge (tier_stats_of (0).read_latency.max,
+                     tier_stats_of (0).read_latency.p99);
+  check_text (0);
+  teardown ();
+}
+END_TEST
+
+START_TEST (test_writeback_limit)
+{
+  unsigned n;
+
+  writeback_limit = 2 * MIB;
+  setup (32 * MIB);
+  for (n = 0; n < NR && write_page (n, 0) == 0; n++)
+    ;
+  ck_assert_int_eq (errno, ENOSPC);
+  ck_assert_uint_eq (tier_stats_of (0).writes, 2);
+  teardown ();
+}
+END_TEST
+
+/* All that there is, while two threads do I/O. */
+static void *
+run_thread (void *opaque)
+{
+  struct rng rng = { (uintptr_t) opaque + 1 };
+  struct model model;
+  unsigned step;
+
+  model_init (&model, store, (uintptr_t) opaque * 700 * PAGE + 100,
+              700 * PAGE);
+  model.may_fill_up = true;
+  for (step = 0; step < 1500; step++)
+    model_step (&model, &rng, false);
+  model_verify (&model);
+  model_destroy (&model);
+  return NULL;
+}
+
+static void
+juggle (unsigned round)
+{
+  struct zram_move moves[] = {
+    { ZRAM_LEVEL_RAM, 0 }, { 0, 1 }, { ZRAM_LEVEL_TIERS, ZRAM_LEVEL_RAM },
+    { ZRAM_LEVEL_RAM, ZRAM_LEVEL_TIERS, ZRAM_PAGES_HUGE }, { 1, 0 },
+  };
+  uint64_t moved;
+
+  zram_move (store, &moves[round % 5], &moved);
+  if (round % 7 == 6 && zram_remove_tier (memory, 1) == 0) {
+    storage_destroy (&second);
+    add_second (16 * MIB);
+  }
+}
+
+START_TEST (test_juggle)
+{
+  struct zram_recompress recompress = {
+    .codec = { ZRAM_ALGORITHM_ZSTD, 3 }, .age = 1, .group = 16,
+  };
+  pthread_t threads[2];
+  uintptr_t i;
+
+  setup_with (32 * MIB, &recompress);
+  add_second (16 * MIB);
+  memory->limit.max = limit_resident (&memory->limit) + 2 * MIB;
+  ck_assert_int_eq (zram_memory_start (memory), 0);
+  for (i = 0; i < 2; i++)
+    ck_assert_int_eq (pthread_create (&threads[i], NULL, run_thread,
+                                      (void *) i), 0);
+  for (i = 0; i < 60; i++)
+    juggle (i);
+  for (i = 0; i < 2; i++)
+    pthread_join (threads[i], NULL);
+  zram_memory_stop (memory);
+  ck_assert_uint_eq (zram_memory_check (memory, stderr), 0);
+  teardown ();
+  storage_destroy (&second);
+}
+END_TEST
+
+UNIT_MAIN ("move", test_down_and_up, test_clean_copies,
+           test_clean_copies_of_groups, test_which_pages, test_bad_moves,
+           test_across, test_remove, test_remove_unreadable, test_companions,
+           test_writeback_limit, test_juggle)
