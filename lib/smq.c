@@ -1,0 +1,1024 @@
+/* nbdkit-zram-plugin: SPDX-License-Identifier: BSD-3-Clause */
+
+/* Stochastic multi-queue.
+ *
+ * A queue is 64 lists, the *levels*.  One after the other they are a single
+ * order from the coldest to the hottest cluster, and at the end of each
+ * period they are cut anew so that all levels are of the same length.  A
+ * cluster that was used goes up some levels, to the end of the list there,
+ * and the oldest one of that level takes its place.  Nobody counts hits: a
+ * cluster that is used more often than others has been swapped with more of
+ * them.  How often it is used within a period makes no difference.
+ *
+ * There are two queues.  One has the clusters in RAM; what leaves RAM is
+ * the oldest of its lowest level.  The other, *hotspot*, has clusters on
+ * tiers that were used there or have left RAM lately, four times as many as
+ * are in RAM at most; the coldest is forgotten for a new one.  What is used
+ * now and is in the top levels there comes back.
+ *
+ * How many are the top levels depends on how well RAM does: if of all that
+ * was used about half was in the upper quarter of the levels of RAM, many,
+ * since a change may help; if nearly nothing was or nearly everything, few.
+ * If little of what was used on tiers was in the upper quarter of hotspot,
+ * then the order there says little: fewer come back, and what is used goes
+ * up in larger steps, so that the order becomes another one soon.
+ *
+ * Where this is not what dm-cache does:
+ *
+ * - There, only what was used several times comes into the cache.  Here
+ *   pages are born in RAM.  They begin below the middle: the levels above
+ *   cannot be had by writing once, however much, and in those below there
+ *   are some periods to be used again.
+ * - So what is below drifts down as others are born.  What is used must go
+ *   up faster than that: it rises from where others are born if it was
+ *   lower, and by larger steps in RAM too if the order there says little.
+ * - Steps are four times as large.  There, a period of hotspot is a second;
+ *   here it is the time in which an eighth of RAM is replaced.
+ * - Hotspot knows what has left RAM, too: what is missed soon after rises
+ *   sooner.  But nothing comes back for one use, or whoever reads all that
+ *   has just left would have it back.
+ * - What comes back begins at three quarters, not at the top, where it
+ *   would be in the way of what was used for longer.
+ * - There, the number of top levels that is meant for a cache that is full
+ *   is not used, by a mistake of version 2.0.0.  Here it is.
+ * - Redistribution does not change the order, so the top levels of hotspot
+ *   need not be shorter than others.
+ *
+ * The numbers were chosen by trying: of those that keep a loop and a scan
+ * from emptying RAM, the ones that follow a working set that moves, and
+ * lose nothing where clusters are merely more or less popular.  Steps of 4,
+ * 2 and 1 took five times as long to follow.
+ *
+ * Memory.  An entry takes 24 bytes and there are half as many hash buckets
+ * as entries, of 4 bytes.  Entries have no holes: the last one moves to
+ * where one was removed.  Buckets are made and removed one by one as the
+ * number of entries changes (W. Litwin, "Linear hashing", 1980), so no call
+ * takes long, and nothing has to be there twice.  So the memory is always
+ * what the clusters that there are now need, and never comes from malloc.
+ *
+ * Places.  A cluster in RAM is in the RAM queue, or in no list if it was
+ * named by smq_coldest (LEAVING).  One on a tier is in hotspot; in the list
+ * of those that are to come back (COMING); or in no list, if it was named
+ * by smq_promote (CALLED).
+ */
+
+#include <config.h>
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include "mapping.h"
+#include "smq.h"
+
+enum smq_place {
+  PLACE_RAM,
+  PLACE_LEAVING,
+  PLACE_HOTSPOT,
+  PLACE_COMING,
+  PLACE_CALLED,
+};
+
+struct entry {
+  uint64_t key;
+  uint32_t chain;               /* next in its bucket */
+  uint32_t older, newer;        /* in its list */
+  uint8_t place;
+  uint8_t level;
+  uint8_t uses;                 /* periods, on a tier; see USES_BACK */
+  bool period : 1;              /* the one that it was visited in last */
+  bool used : 1;                /* in that */
+};
+
+_Static_assert (sizeof (struct entry) == 24, "see SMQ_CLUSTER_MAX");
+
+/* Where a cluster begins: one that is written; one that has come back and
+ * one that has left.  The first is also the lowest level from which a
+ * cluster in RAM rises.
+ */
+#define LEVEL_BORN (SMQ_LEVELS * 3 / 8)
+#define LEVEL_BACK (SMQ_LEVELS * 3 / 4)
+#define LEVEL_LEFT 0
+
+/* From here on it counts as a hit. */
+#define LEVEL_HIT (SMQ_LEVELS * 3 / 4)
+
+/* Hotspot has so many times the clusters that RAM has, and may always have
+ * the other number.
+ */
+#define HOTSPOT_TIMES 4
+#define HOTSPOT_MIN 1024
+
+/* Entries for each bucket.  So many buckets more than needed are not worth
+ * removing.
+ */
+#define BUCKET_ENTRIES 2
+#define BUCKETS_SPARE 256
+
+/* In so many periods it must have been used since it left. */
+#define USES_BACK 2
+
+/* By how many levels what is used goes up; and what a number of levels that
+ * come back is divided by.
+ */
+static const unsigned jumps[] = { 16, 8, 4 };
+static const unsigned divisors[] = { 4, 2, 1 };
+
+/* How many levels come back, for each sixteenth of what was used that was
+ * in the upper levels of RAM.
+ */
+static const unsigned thresholds[17] = {
+  1, 1, 1, 2, 4, 6, 7, 8, 7, 6, 4, 4, 3, 3, 2, 2, 1,
+};
+
+static struct entry *
+entry_at (const struct smq *smq, uint32_t number)
+{
+  return (struct entry *) smq->entry_room.base + number;
+}
+
+/* ---- Memory -------------------------------------------------------- */
+
+static int
+room_init (struct smq_room *room, uint64_t bytes)
+{
+  size_t size = (bytes + SMQ_PIECE - 1) / SMQ_PIECE * SMQ_PIECE;
+
+  *room = (struct smq_room) { .base = mapping_reserve (size), .size = size };
+  return room->base ? 0 : -1;
+}
+
+static void
+room_destroy (struct smq_room *room, struct limit *limit)
+{
+  if (room->charged)
+    limit_uncharge (limit, room->charged);
+  mapping_release (room->base, room->size);
+}
+
+/* Have BYTES of it at least. */
+static bool
+room_grow (struct smq_room *room, struct limit *limit, size_t bytes)
+{
+  size_t wanted = (bytes + SMQ_PIECE - 1) / SMQ_PIECE * SMQ_PIECE;
+
+  if (wanted <= room->charged)
+    return true;
+  if (wanted > room->size || !limit_charge (limit, wanted - room->charged))
+    return false;
+  room->charged = wanted;
+  return true;
+}
+
+/* BYTES of it are used now.  One piece is kept for the next. */
+static void
+room_shrink (struct smq_room *room, struct limit *limit, size_t bytes)
+{
+  size_t least = (bytes + SMQ_PIECE - 1) / SMQ_PIECE * SMQ_PIECE + SMQ_PIECE;
+
+  if (least < room->kept)
+    least = room->kept;
+  if (least >= room->charged
+      || !mapping_discard (room->base + least, room->charged - least))
+    return;
+  limit_uncharge (limit, room->charged - least);
+  room->charged = least;
+}
+
+static bool
+room_keep (struct smq_room *room, struct limit *limit, size_t bytes)
+{
+  if (!room_grow (room, limit, bytes))
+    return false;
+  if (room->kept < room->charged)
+    room->kept = room->charged;
+  mapping_touch (room->base, room->charged);
+  return true;
+}
+
+/* ---- Hash table ---------------------------------------------------- */
+
+static uint32_t *
+buckets (const struct smq *smq)
+{
+  return (uint32_t *) smq->bucket_room.base;
+}
+
+/* Neighbours, which are visited one after the other, have buckets close to
+ * each other.  That is ten times as fast as if they were anywhere.
+ */
+static uint64_t
+hash (uint64_t key)
+{
+  uint64_t h = (key >> 6) * UINT64_C (0x9e3779b97f4a7c15);
+
+  return (h ^ h >> 32) ^ (key & 63);
+}
+
+/* The bucket of a key, if there are N: as many of the hash's low bits as
+ * make it one of them.
+ */
+static uint32_t
+bucket_of (uint64_t key, uint32_t n)
+{
+  uint32_t mask = n > 1 ? UINT32_MAX >> __builtin_clz (n - 1) : 0;
+  uint32_t bucket = hash (key) & mask;
+
+  return bucket < n ? bucket : bucket & mask >> 1;
+}
+
+/* The link that names an entry, or the 0 at the end of its chain. */
+static uint32_t *
+find_link (const struct smq *smq, uint64_t key)
+{
+  uint32_t *link;
+
+  if (smq->nr_buckets == 0)
+    return NULL;
+  link = &buckets (smq)[bucket_of (key, smq->nr_buckets)];
+  while (*link && entry_at (smq, *link)->key != key)
+    link = &entry_at (smq, *link)->chain;
+  return link;
+}
+
+static struct entry *
+find (const struct smq *smq, uint64_t key)
+{
+  uint32_t *link = find_link (smq, key);
+
+  return link && *link ? entry_at (smq, *link) : NULL;
+}
+
+/* The bucket that is divided when there are N and one more is made. */
+static uint32_t
+bucket_before (uint32_t n)
+{
+  return n & ~(UINT32_C (1) << (31 - __builtin_clz (n)));
+}
+
+/* Take out of a bucket what is to be in the new one. */
+static void
+divide_bucket (struct smq *smq, uint32_t from, uint32_t to)
+{
+  uint32_t *link = &buckets (smq)[from], *other = &buckets (smq)[to];
+
+  while (*link) {
+    struct entry *e = entry_at (smq, *link);
+
+    if (bucket_of (e->key, to + 1) == to) {
+      *other = *link;
+      *link = e->chain;
+      other = &e->chain;
+    }
+    else
+      link = &e->chain;
+  }
+  *other = 0;
+}
+
+/* True if there is a bucket at least. */
+static bool
+make_bucket (struct smq *smq)
+{
+  uint32_t n = smq->nr_buckets;
+
+  if (!room_grow (&smq->bucket_room, smq->limit, (n + 1) * sizeof (uint32_t)))
+    return n > 0;
+  if (n)
+    divide_bucket (smq, bucket_before (n), n);
+  else
+    buckets (smq)[0] = 0;
+  smq->nr_buckets++;
+  return true;
+}
+
+static void
+remove_bucket (struct smq *smq)
+{
+  uint32_t n = --smq->nr_buckets;
+  uint32_t *link = &buckets (smq)[bucket_before (n)];
+
+  while (*link)
+    link = &entry_at (smq, *link)->chain;
+  *link = buckets (smq)[n];
+  room_shrink (&smq->bucket_room, smq->limit, n * sizeof (uint32_t));
+}
+
+/* ---- Lists --------------------------------------------------------- */
+
+static void
+list_push_newest (struct smq *smq, struct smq_list *list, struct entry *e)
+{
+  uint32_t number = e - entry_at (smq, 0);
+
+  e->newer = 0;
+  e->older = list->newest;
+  if (list->newest)
+    entry_at (smq, list->newest)->newer = number;
+  else
+    list->oldest = number;
+  list->newest = number;
+  list->nr++;
+}
+
+static void
+list_remove (struct smq *smq, struct smq_list *list, struct entry *e)
+{
+  if (e->older)
+    entry_at (smq, e->older)->newer = e->newer;
+  else
+    list->oldest = e->newer;
+  if (e->newer)
+    entry_at (smq, e->newer)->older = e->older;
+  else
+    list->newest = e->older;
+  list->nr--;
+}
+
+/* All of MORE, which is empty then, after what is in LIST. */
+static void
+list_append (struct smq *smq, struct smq_list *list, struct smq_list *more)
+{
+  if (more->nr == 0)
+    return;
+  if (list->nr) {
+    entry_at (smq, list->newest)->newer = more->oldest;
+    entry_at (smq, more->oldest)->older = list->newest;
+    list->newest = more->newest;
+    list->nr += more->nr;
+  }
+  else
+    *list = *more;
+  *more = (struct smq_list) { 0 };
+}
+
+/* The list that an entry is in; NULL if it is in none. */
+static struct smq_list *
+list_of (struct smq *smq, const struct entry *e)
+{
+  switch ((enum smq_place) e->place) {
+  case PLACE_RAM:
+    return &smq->ram.levels[e->level];
+  case PLACE_HOTSPOT:
+    return &smq->hotspot.levels[e->level];
+  case PLACE_COMING:
+    return &smq->coming;
+  case PLACE_LEAVING:
+  case PLACE_CALLED:
+    break;
+  }
+  return NULL;
+}
+
+/* ---- Queues -------------------------------------------------------- */
+
+/* NULL if it is not in a queue now. */
+static struct smq_queue *
+queue_of (struct smq *smq, const struct entry *e)
+{
+  if (e->place == PLACE_RAM)
+    return &smq->ram;
+  return e->place == PLACE_HOTSPOT ? &smq->hotspot : NULL;
+}
+
+/* Put an entry that is in no list in a queue, as the newest of a level. */
+static void
+queue_push (struct smq *smq, struct smq_queue *q, struct entry *e,
+            unsigned level)
+{
+  e->place = q == &smq->ram ? PLACE_RAM : PLACE_HOTSPOT;
+  e->level = level;
+  list_push_newest (smq, &q->levels[level], e);
+  q->occupied |= UINT64_C (1) << level;
+  q->nr++;
+}
+
+/* Take an entry out of the list that it is in, if any. */
+static void
+take_out (struct smq *smq, struct entry *e)
+{
+  struct smq_queue *q = queue_of (smq, e);
+  struct smq_list *list = list_of (smq, e);
+
+  if (list)
+    list_remove (smq, list, e);
+  if (q) {
+    q->nr--;
+    if (list->nr == 0)
+      q->occupied &= ~(UINT64_C (1) << e->level);
+  }
+}
+
+/* The first to go; NULL if the queue is empty. */
+static struct entry *
+queue_coldest (struct smq *smq, struct smq_queue *q)
+{
+  if (q->occupied == 0)
+    return NULL;
+  return entry_at (smq, q->levels[__builtin_ctzll (q->occupied)].oldest);
+}
+
+/* An entry was used.  The oldest of its new level comes to where it was. */
+static void
+queue_rise (struct smq *smq, struct smq_queue *q, struct entry *e,
+            unsigned from)
+{
+  unsigned old = e->level, new = from + jumps[q->confidence];
+  struct entry *other;
+
+  if (new > SMQ_LEVELS - 1)
+    new = SMQ_LEVELS - 1;
+  take_out (smq, e);
+  if (new > old && q->levels[new].nr) {
+    other = entry_at (smq, q->levels[new].oldest);
+    take_out (smq, other);
+    queue_push (smq, q, other, old);
+  }
+  queue_push (smq, q, e, new);
+}
+
+/* Count what was used, before it rises. */
+static void
+queue_count (struct smq_queue *q, unsigned level)
+{
+  if (level >= LEVEL_HIT)
+    q->hits++;
+  else
+    q->misses++;
+}
+
+/* Cut NR entries, from NUMBER on, off for a level.  Returns the one that
+ * follows.
+ */
+static uint32_t
+cut_level (struct smq *smq, struct smq_queue *q, unsigned level,
+           uint32_t number, uint32_t nr)
+{
+  struct smq_list *list = &q->levels[level];
+  uint32_t i, next = number;
+
+  *list = (struct smq_list) { 0 };
+  for (i = 0; i < nr; i++) {
+    struct entry *e = entry_at (smq, next);
+
+    next = e->newer;
+    e->level = level;
+    list_push_newest (smq, list, e);
+  }
+  return next;
+}
+
+/* Make all levels as long as each other, in the same order. */
+static void
+queue_redistribute (struct smq *smq, struct smq_queue *q)
+{
+  struct smq_list all = { 0 };
+  uint32_t number;
+  unsigned level;
+
+  for (level = 0; level < SMQ_LEVELS; level++)
+    list_append (smq, &all, &q->levels[level]);
+  number = all.oldest;
+  q->occupied = 0;
+  for (level = 0; level < SMQ_LEVELS; level++) {
+    number = cut_level (smq, q, level, number,
+                        q->nr / SMQ_LEVELS + (level < q->nr % SMQ_LEVELS));
+    if (q->levels[level].nr)
+      q->occupied |= UINT64_C (1) << level;
+  }
+}
+
+/* ---- Entries ------------------------------------------------------- */
+
+/* The last entry is to be NUMBER, which is in use by nothing. */
+static void
+move_last (struct smq *smq, uint32_t number)
+{
+  struct entry *to = entry_at (smq, number);
+  struct smq_list *list;
+
+  *find_link (smq, entry_at (smq, smq->nr)->key) = number;
+  *to = *entry_at (smq, smq->nr);
+  list = list_of (smq, to);
+  if (list == NULL)
+    return;
+  *(to->older ? &entry_at (smq, to->older)->newer : &list->oldest) = number;
+  *(to->newer ? &entry_at (smq, to->newer)->older : &list->newest) = number;
+}
+
+/* Entries that the caller has in his hand are not valid after this. */
+static void
+entry_remove (struct smq *smq, struct entry *e)
+{
+  uint32_t number = e - entry_at (smq, 0);
+
+  take_out (smq, e);
+  *find_link (smq, e->key) = e->chain;
+  if (number != smq->nr)
+    move_last (smq, number);
+  smq->nr--;
+  room_shrink (&smq->entry_room, smq->limit,
+               ((size_t) smq->nr + 1) * sizeof (struct entry));
+  if (smq->nr_buckets > smq->nr / BUCKET_ENTRIES + BUCKETS_SPARE)
+    remove_bucket (smq);
+}
+
+static bool
+has_room (struct smq *smq)
+{
+  return smq->nr < smq->max
+    && room_grow (&smq->entry_room, smq->limit,
+                  ((size_t) smq->nr + 2) * sizeof (struct entry))
+    && (smq->nr / BUCKET_ENTRIES < smq->nr_buckets || make_bucket (smq));
+}
+
+/* If there is no room, the coldest of hotspot makes room. */
+static bool
+make_room (struct smq *smq)
+{
+  struct entry *coldest;
+
+  if (has_room (smq))
+    return true;
+  coldest = queue_coldest (smq, &smq->hotspot);
+  if (coldest == NULL)
+    return false;
+  entry_remove (smq, coldest);
+  return has_room (smq);
+}
+
+/* An entry that is in no list; NULL if there is no room. */
+static struct entry *
+entry_make (struct smq *smq, uint64_t key)
+{
+  struct entry *e;
+
+  if (!make_room (smq))
+    return NULL;
+  e = entry_at (smq, smq->nr + 1);
+  *e = (struct entry) {
+    .key = key, .place = PLACE_CALLED, .period = smq->period,
+  };
+  *find_link (smq, key) = ++smq->nr;
+  return e;
+}
+
+static bool
+is_in_ram (const struct entry *e)
+{
+  return e->place == PLACE_RAM || e->place == PLACE_LEAVING;
+}
+
+/* A cluster comes into hotspot.  There is always more than one then. */
+static void
+enter_hotspot (struct smq *smq, struct entry *e)
+{
+  uint64_t max = (uint64_t) HOTSPOT_TIMES * smq->ram.nr;
+
+  e->uses = e->used;
+  queue_push (smq, &smq->hotspot, e, LEVEL_LEFT);
+  if (smq->hotspot.nr > HOTSPOT_MIN && smq->hotspot.nr > max)
+    entry_remove (smq, queue_coldest (smq, &smq->hotspot));
+}
+
+/* ---- Periods ------------------------------------------------------- */
+
+void
+smq_begin_period (struct smq *smq)
+{
+  smq->period = !smq->period;
+}
+
+/* A cluster that nothing is known of.  On a tier, only those are
+ * interesting that are used.
+ */
+static void
+visit_new (struct smq *smq, uint64_t key, enum smq_flags flags)
+{
+  struct entry *e;
+
+  if (!(flags & SMQ_IN_RAM) && flags & SMQ_USED)
+    smq->hotspot.misses++;
+  if (!(flags & (SMQ_IN_RAM | SMQ_USED)))
+    return;
+  e = entry_make (smq, key);
+  if (e == NULL)
+    return;
+  e->used = flags & SMQ_USED;
+  if (flags & SMQ_IN_RAM)
+    queue_push (smq, &smq->ram, e, LEVEL_BORN);
+  else
+    enter_hotspot (smq, e);
+}
+
+/* It was used, and is in the queue that it should be in. */
+static void
+visit_used (struct smq *smq, struct entry *e)
+{
+  struct smq_queue *q = queue_of (smq, e);
+  unsigned from = e->level;
+
+  queue_count (q, e->level);
+  if (q == &smq->ram && from < LEVEL_BORN)
+    from = LEVEL_BORN;
+  queue_rise (smq, q, e, from);
+  if (e->uses < USES_BACK)
+    e->uses++;
+}
+
+/* A cluster that is in the wrong queue: some of it was written, or the part
+ * that was in RAM is gone.  True if it still has an entry.
+ */
+static void
+visit_elsewhere (struct smq *smq, struct entry *e, bool in_ram)
+{
+  take_out (smq, e);
+  if (in_ram)
+    queue_push (smq, &smq->ram, e, LEVEL_BORN);
+  else
+    enter_hotspot (smq, e);
+}
+
+static void
+visit_known (struct smq *smq, struct entry *e, enum smq_flags flags)
+{
+  bool used = flags & SMQ_USED, in_ram = flags & SMQ_IN_RAM;
+
+  if (e->period != smq->period)
+    e->used = false;
+  e->period = smq->period;
+  if (e->used)
+    used = false;               /* that has been counted */
+  e->used = e->used || used;
+  if (is_in_ram (e) != in_ram) {
+    visit_elsewhere (smq, e, in_ram);
+    return;
+  }
+  if (queue_of (smq, e) == NULL) {
+    take_out (smq, e);
+    queue_push (smq, in_ram ? &smq->ram : &smq->hotspot, e, e->level);
+  }
+  if (used)
+    visit_used (smq, e);
+}
+
+void
+smq_visit (struct smq *smq, uint64_t key, enum smq_flags flags)
+{
+  struct entry *e = find (smq, key);
+
+  if (!(flags & (SMQ_IN_RAM | SMQ_ON_TIER)))
+    return;
+  if (e)
+    visit_known (smq, e, flags);
+  else
+    visit_new (smq, key, flags);
+}
+
+/* The last entry, which has been seen already, moves to where one is
+ * removed.
+ */
+static void
+forget_unvisited (struct smq *smq)
+{
+  uint32_t number;
+
+  for (number = smq->nr; number > 0; number--)
+    if (entry_at (smq, number)->period != smq->period)
+      entry_remove (smq, entry_at (smq, number));
+}
+
+static enum smq_confidence
+assess (const struct smq_queue *q)
+{
+  uint64_t all = q->hits + q->misses;
+
+  if (q->hits * 16 < all || all == 0)
+    return SMQ_POOR;
+  return q->hits * 8 < all ? SMQ_FAIR : SMQ_WELL;
+}
+
+/* What was used on tiers was missed in RAM. */
+static void
+set_threshold (struct smq *smq)
+{
+  uint64_t hits = smq->ram.hits;
+  uint64_t all = hits + smq->ram.misses
+    + smq->hotspot.hits + smq->hotspot.misses;
+
+  smq->threshold = thresholds[all ? hits * 16 / all : 0]
+    / divisors[smq->hotspot.confidence];
+}
+
+static void
+queue_end_period (struct smq *smq, struct smq_queue *q)
+{
+  queue_redistribute (smq, q);
+  q->hits = q->misses = 0;
+}
+
+/* What was used and is in the top levels of hotspot is to come back.  What
+ * was to come back in the last period, and did not, has gone back to hotspot
+ * when it was visited.
+ */
+static void
+choose_coming (struct smq *smq)
+{
+  struct smq_queue *q = &smq->hotspot;
+  unsigned level;
+  uint32_t number, older;
+
+  for (level = SMQ_LEVELS; level-- > SMQ_LEVELS - smq->threshold; )
+    for (number = q->levels[level].newest; number; number = older) {
+      struct entry *e = entry_at (smq, number);
+
+      older = e->older;
+      if (!e->used || e->uses < USES_BACK)
+        continue;
+      take_out (smq, e);
+      e->place = PLACE_COMING;
+      list_push_newest (smq, &smq->coming, e);
+    }
+}
+
+void
+smq_end_period (struct smq *smq)
+{
+  forget_unvisited (smq);
+  smq->ram.confidence = assess (&smq->ram);
+  smq->hotspot.confidence = assess (&smq->hotspot);
+  set_threshold (smq);
+  queue_end_period (smq, &smq->ram);
+  queue_end_period (smq, &smq->hotspot);
+  choose_coming (smq);
+}
+
+/* ---- Questions and answers ----------------------------------------- */
+
+bool
+smq_coldest (struct smq *smq, uint64_t *key)
+{
+  struct entry *e = queue_coldest (smq, &smq->ram);
+
+  if (e == NULL)
+    return false;
+  take_out (smq, e);
+  e->place = PLACE_LEAVING;
+  *key = e->key;
+  return true;
+}
+
+bool
+smq_promote (struct smq *smq, uint64_t *key)
+{
+  struct entry *e;
+
+  if (smq->coming.nr == 0)
+    return false;
+  e = entry_at (smq, smq->coming.oldest);
+  take_out (smq, e);
+  e->place = PLACE_CALLED;
+  *key = e->key;
+  return true;
+}
+
+/* Nobody knows yet whether it will be used where it is. */
+void
+smq_left (struct smq *smq, uint64_t key)
+{
+  struct entry *e = find (smq, key);
+
+  if (e == NULL || !is_in_ram (e))
+    return;
+  take_out (smq, e);
+  e->used = false;
+  enter_hotspot (smq, e);
+}
+
+void
+smq_came_back (struct smq *smq, uint64_t key)
+{
+  struct entry *e = find (smq, key);
+
+  if (e == NULL)
+    e = entry_make (smq, key);
+  else if (is_in_ram (e))
+    return;
+  else
+    take_out (smq, e);
+  if (e)
+    queue_push (smq, &smq->ram, e, LEVEL_BACK);
+}
+
+void
+smq_keep (struct smq *smq, uint64_t key)
+{
+  struct entry *e = find (smq, key);
+
+  if (e && list_of (smq, e) == NULL)
+    queue_push (smq, is_in_ram (e) ? &smq->ram : &smq->hotspot, e, e->level);
+}
+
+void
+smq_forget (struct smq *smq, uint64_t key)
+{
+  struct entry *e = find (smq, key);
+
+  if (e)
+    entry_remove (smq, e);
+}
+
+int
+smq_level (const struct smq *smq, uint64_t key, bool *in_ram)
+{
+  struct entry *e = find (smq, key);
+
+  if (in_ram)
+    *in_ram = e && is_in_ram (e);
+  return e && (e->place == PLACE_RAM || e->place == PLACE_HOTSPOT)
+    ? e->level : -1;
+}
+
+/* ---- Life ---------------------------------------------------------- */
+
+static int
+init_rooms (struct smq *smq, uint64_t max)
+{
+  if (room_init (&smq->entry_room, (max + 1) * sizeof (struct entry)) == -1)
+    return -1;
+  if (room_init (&smq->bucket_room,
+                 (max / BUCKET_ENTRIES + 1) * sizeof (uint32_t)) == 0) {
+    smq->max = max;
+    return 0;
+  }
+  room_destroy (&smq->entry_room, smq->limit);
+  return -1;
+}
+
+int
+smq_init (struct smq *smq, struct limit *limit, uint64_t max)
+{
+  *smq = (struct smq) { .limit = limit };
+  if (max > INT32_MAX)
+    max = INT32_MAX;
+  if (max == 0)
+    max = 1;
+  for (; max; max /= 2)
+    if (init_rooms (smq, max) == 0)
+      return 0;
+  errno = ENOMEM;
+  return -1;
+}
+
+void
+smq_destroy (struct smq *smq)
+{
+  room_destroy (&smq->entry_room, smq->limit);
+  room_destroy (&smq->bucket_room, smq->limit);
+}
+
+int
+smq_reserve (struct smq *smq, uint64_t clusters)
+{
+  if (clusters <= smq->max
+      && room_keep (&smq->entry_room, smq->limit,
+                    (clusters + 1) * sizeof (struct entry))
+      && room_keep (&smq->bucket_room, smq->limit,
+                    (clusters / BUCKET_ENTRIES + 1) * sizeof (uint32_t)))
+    return 0;
+  errno = ENOSPC;
+  return -1;
+}
+
+uint64_t
+smq_charged (const struct smq *smq)
+{
+  return smq->entry_room.charged + smq->bucket_room.charged;
+}
+
+/* ---- Validator ----------------------------------------------------- */
+
+struct check {
+  const struct smq *smq;
+  FILE *report;
+  unsigned faults;
+  uint32_t listed;              /* entries found in lists */
+};
+
+__attribute__ ((format (printf, 2, 3))) static void
+fault (struct check *check, const char *format, ...)
+{
+  va_list args;
+
+  fputs ("smq: ", check->report);
+  va_start (args, format);
+  vfprintf (check->report, format, args);
+  va_end (args);
+  fputc ('\n', check->report);
+  check->faults++;
+}
+
+static void
+check_list (struct check *check, const struct smq_list *list,
+            enum smq_place place, int level)
+{
+  uint32_t number, last = 0, n = 0;
+
+  for (number = list->oldest; number && n <= list->nr; n++) {
+    const struct entry *e = entry_at (check->smq, number);
+
+    if (number > check->smq->nr) {
+      fault (check, "a list names what is no entry");
+      return;
+    }
+    if (e->older != last)
+      fault (check, "entry %" PRIu32 " does not know who is older", number);
+    if (e->place != place || (level >= 0 && e->level != level))
+      fault (check, "entry %" PRIu32 " is in the wrong list", number);
+    last = number;
+    number = e->newer;
+  }
+  if (n != list->nr || last != list->newest)
+    fault (check, "a list is longer or shorter than it says");
+  check->listed += n;
+}
+
+static void
+check_queue (struct check *check, const struct smq_queue *q,
+             enum smq_place place)
+{
+  uint32_t before = check->listed;
+  unsigned level;
+
+  for (level = 0; level < SMQ_LEVELS; level++) {
+    check_list (check, &q->levels[level], place, level);
+    if ((q->levels[level].nr != 0) != (q->occupied >> level & 1))
+      fault (check, "level %u is not known to be occupied or not", level);
+  }
+  if (check->listed - before != q->nr)
+    fault (check, "a queue has not as many entries as it says");
+}
+
+/* Each entry is found by its key, and in a list if it has to be. */
+static void
+check_entries (struct check *check)
+{
+  const struct smq *smq = check->smq;
+  uint32_t number, unlisted = 0;
+
+  for (number = 1; number <= smq->nr; number++) {
+    const struct entry *e = entry_at (smq, number);
+
+    if (find (smq, e->key) != e)
+      fault (check, "entry %" PRIu32 " is not found by its key", number);
+    if (e->level >= SMQ_LEVELS || e->place > PLACE_CALLED)
+      fault (check, "entry %" PRIu32 " is nowhere", number);
+    unlisted += e->place == PLACE_LEAVING || e->place == PLACE_CALLED;
+  }
+  if (check->listed + unlisted != smq->nr)
+    fault (check, "%" PRIu32 " entries, %" PRIu32 " listed, %" PRIu32
+           " not", smq->nr, check->listed, unlisted);
+}
+
+static void
+check_buckets (struct check *check)
+{
+  const struct smq *smq = check->smq;
+  uint32_t bucket, number, n = 0;
+
+  for (bucket = 0; bucket < smq->nr_buckets; bucket++)
+    for (number = buckets (smq)[bucket]; number && n <= smq->nr; n++)
+      number = entry_at (smq, number)->chain;
+  if (n != smq->nr)
+    fault (check, "%" PRIu32 " entries, %" PRIu32 " in buckets", smq->nr, n);
+}
+
+static void
+check_room (struct check *check, const struct smq_room *room, size_t used)
+{
+  if (used > room->charged || room->charged > room->size
+      || room->kept > room->charged)
+    fault (check, "memory is used that is not charged");
+}
+
+unsigned
+smq_check (const struct smq *smq, FILE *report)
+{
+  struct check check = { .smq = smq, .report = report };
+
+  check_queue (&check, &smq->ram, PLACE_RAM);
+  check_queue (&check, &smq->hotspot, PLACE_HOTSPOT);
+  check_list (&check, &smq->coming, PLACE_COMING, -1);
+  check_entries (&check);
+  check_buckets (&check);
+  if (smq->nr)
+    check_room (&check, &smq->entry_room,
+                ((size_t) smq->nr + 1) * sizeof (struct entry));
+  check_room (&check, &smq->bucket_room,
+              (size_t) smq->nr_buckets * sizeof (uint32_t));
+  if (smq_charged (smq) > smq->entry_room.kept + smq->bucket_room.kept
+      + SMQ_BYTES_MAX (smq->nr))
+    fault (&check, "more memory is charged than the entries need");
+  return check.faults;
+}
