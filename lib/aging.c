@@ -53,8 +53,10 @@ start_walk (struct zram_store *store, bool adding, uint64_t now)
   a->page = 0;
   a->ticket = epoch_ticket (&store->memory->table.epoch);
   atomic_store (&a->touched, false);
-  if (adding)
-    a->next = now + period_ns (store);
+  if (!adding)
+    return;
+  a->next = now + period_ns (store);
+  policy_begin_walk (store);
 }
 
 /* Near the limit, what has left its group and still takes its space is
@@ -113,6 +115,8 @@ walk_leaf (struct zram_store *store, slot *s, uint64_t span, bool busy,
   uint64_t i, k;
 
   for (i = 0; i < span; i += GROUP_PAGES_MAX) {
+    if (a->adding)
+      policy_visit (store, &s[i], a->page + i);
     for (k = i; k < i + GROUP_PAGES_MAX && k < span; k++)
       age_slot (a, &s[k]);
     if (busy || store->memory->regroup.pages == 0)
@@ -154,8 +158,11 @@ aging_walk (struct zram_store *store, uint64_t end, bool busy, bool *later)
     while (a->page < store->slots.nr_pages && walk_on (store, busy, end))
       ;
     a->walking = a->page < store->slots.nr_pages;
-    if (!a->walking)
+    if (!a->walking) {
+      if (a->adding)
+        policy_end_walk (store);
       regroup_end (store->memory);
+    }
     a->young |= busy;
   }
   *later |= a->young || atomic_load (&a->touched);

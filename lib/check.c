@@ -220,6 +220,8 @@ check_store (struct check *check, const struct zram_store *store)
     for (i = 0; s && i < span; i++)
       add_slot (check, s[i], &sums);
   }
+  if (store->policy.on)
+    check->faults += smq_check (&store->policy.smq, check->report);
   check->nr_table_pages += slots_nr_table_pages (&store->slots);
   expect (check, "pages", sums.pages, stats_read (stats, STATS_PAGES));
   expect (check, "bytes of objects", sums.object_bytes,
@@ -251,7 +253,7 @@ resident (struct zram_memory *memory)
     + writeback_charged (&memory->writeback);
 
   for (store = memory->stores; store; store = store->next)
-    sum += sizeof *store;
+    sum += sizeof *store + policy_charged (store);
   return sum;
 }
 

@@ -235,8 +235,8 @@ gather_slot (struct writeback_work *work, struct wanted *wanted,
 
 /* ---- Walks --------------------------------------------------------- */
 
-static bool
-is_enough (const struct writeback_work *work)
+bool
+gather_is_enough (const struct writeback_work *work)
 {
   return work->full || work->gone_bytes >= TIER_SEGMENT_SIZE;
 }
@@ -252,12 +252,21 @@ gather_leaf (struct writeback_work *work, struct wanted *wanted,
 
   if (span > wanted->end - wanted->page)
     span = wanted->end - wanted->page;
-  for (i = 0; s && i < span && wanted->left && !is_enough (work); i++)
+  for (i = 0; s && i < span && wanted->left && !gather_is_enough (work); i++)
     gather_slot (work, wanted, store, &s[i], wanted->page + i);
   epoch_leave (token);
   if (s && work->full && i)
     i--;                        /* the one that had no room comes again */
   wanted->page += s ? i : span;
+}
+
+void
+gather_in_store (struct writeback_work *work, struct wanted *wanted,
+                 struct zram_store *store)
+{
+  while (wanted->page < wanted->end && wanted->left
+         && !gather_is_enough (work))
+    gather_leaf (work, wanted, store);
 }
 
 bool
@@ -269,8 +278,7 @@ gather_wanted (struct zram_memory *memory, struct wanted *wanted)
   pthread_mutex_lock (&memory->lock);
   store = writeback_find_store (memory, wanted->store);
   if (store)
-    while (wanted->page < wanted->end && wanted->left && !is_enough (work))
-      gather_leaf (work, wanted, store);
+    gather_in_store (work, wanted, store);
   pthread_mutex_unlock (&memory->lock);
   return store && wanted->page < wanted->end && wanted->left;
 }
@@ -305,21 +313,31 @@ lower_age (struct writeback_work *work)
   return true;
 }
 
+/* Go round until there is enough, or nothing left. */
+static void
+walk_round (struct zram_memory *memory, struct writeback_work *work)
+{
+  struct zram_store *store;
+
+  do {
+    while (!gather_is_enough (work)
+           && (store = current_store (memory, &work->walk)) != NULL)
+      gather_leaf (work, &work->walk, store);
+  } while (!gather_is_enough (work) && lower_age (work));
+  if (!gather_is_enough (work))
+    work->walk.age = AGING_IDLE;
+}
+
 void
 gather_oldest (struct zram_memory *memory, bool copies_only)
 {
   struct writeback_work *work = memory->writeback.work;
-  struct wanted *walk = &work->walk;
-  struct zram_store *store;
 
-  walk->copies_only = copies_only;
-  walk->older_huge = true;
+  work->walk.copies_only = copies_only;
+  work->walk.older_huge = true;
   pthread_mutex_lock (&memory->lock);
-  do {
-    while (!is_enough (work) && (store = current_store (memory, walk)) != NULL)
-      gather_leaf (work, walk, store);
-  } while (!is_enough (work) && lower_age (work));
-  if (!is_enough (work))
-    walk->age = AGING_IDLE;
+  policy_gather (memory, work);
+  if (!gather_is_enough (work))
+    walk_round (memory, work);
   pthread_mutex_unlock (&memory->lock);
 }

@@ -443,8 +443,13 @@ store_init (struct zram_store *store, struct zram_memory *memory,
     store->dictionary.generation = 1;
   else if (codec->algorithm == ZRAM_ALGORITHM_ZSTD && !codec->no_dictionary)
     dictionary_init (&store->dictionary, base);
-  return slots_init (&store->slots, &memory->table,
-                     (size - 1) / ZRAM_PAGE_SIZE + 1);
+  if (slots_init (&store->slots, &memory->table,
+                  (size - 1) / ZRAM_PAGE_SIZE + 1) == -1)
+    return -1;
+  if (policy_init (store) == 0)
+    return 0;
+  slots_destroy (&store->slots);
+  return -1;
 }
 
 struct zram_store *
@@ -481,6 +486,7 @@ zram_close (struct zram_store *store)
   memory = store->memory;
   store_unlink (store);
   zram_zero (store, store->size, 0);
+  policy_destroy (store);
   slots_destroy (&store->slots);
   free (store);
   limit_uncharge (&memory->limit, sizeof *store);

@@ -13,6 +13,7 @@
 #include "aging.h"
 #include "dictionary.h"
 #include "memory.h"
+#include "policy.h"
 #include "recompress.h"
 #include "slots.h"
 #include "stats.h"
@@ -28,6 +29,7 @@ struct zram_store {
   struct dictionary dictionary;
   struct recompress recompress;
   struct aging aging;
+  struct policy policy;
   struct zram_store *prev, *next;       /* memory->stores */
 };
 

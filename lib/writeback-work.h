@@ -7,6 +7,7 @@
  *   clean.c      what is alive in a segment of a tier is
  *   publish.c    the segment is written, and the slots name what is in it
  *   writeback.c  when memory is short, and which tier is next
+ *   policy.c     what is cold, if that is not just what is old
  *   move.c       when somebody asks for it
  */
 
@@ -19,6 +20,7 @@
 #include "zram.h"
 
 struct zram_memory;
+struct zram_store;
 
 /* Pages in a segment, at most. */
 #define WRITEBACK_ENTRIES 8192
@@ -83,6 +85,14 @@ struct zram_store *writeback_find_store (struct zram_memory *,
  * nothing left.
  */
 void gather_oldest (struct zram_memory *, bool copies_only);
+
+/* The same with a walk of a store that is known, memory->lock held; and
+ * whether the segment is full, or as much has left RAM that need not be
+ * written.
+ */
+void gather_in_store (struct writeback_work *, struct wanted *,
+                      struct zram_store *);
+bool gather_is_enough (const struct writeback_work *);
 
 /* Go on with a walk of one store.  False when it is at its end. */
 bool gather_wanted (struct zram_memory *, struct wanted *);

@@ -9,8 +9,9 @@
  * written together with what leaves RAM.  Then, if a tier has little room,
  * the segment that was cold for longest moves to the one below.
  *
- * Under pressure time goes by in pages that leave and not in seconds: when
- * an eighth of what is in RAM has left, all are one older.
+ * Under pressure time goes by in pages that leave and are read from tiers,
+ * and not in seconds: when these are an eighth of what is in RAM, all pages
+ * are one older.
  *
  * Locks: `working', for all of a round; inside it memory.lock, but not while
  * the storage is waited for.  A thread that waits for memory holds nothing.
@@ -33,6 +34,9 @@
  */
 #define FREE_LOW 16
 #define FREE_HIGH 8
+
+/* What comes back by itself may take what is above this part. */
+#define FREE_ENOUGH 10
 
 /* Pages grow older when this part of those in RAM has left. */
 #define TURNOVER_PART 8
@@ -82,18 +86,30 @@ pages_in_ram (struct zram_memory *memory)
   return n;
 }
 
+/* Pages that have left RAM and been read from tiers, ever. */
+static uint64_t
+turnover (struct zram_memory *memory)
+{
+  const struct zram_store *store;
+  uint64_t n = memory->writeback.gone;
+
+  for (store = memory->stores; store; store = store->next)
+    n += stats_read (&store->stats, STATS_BD_READS);
+  return n;
+}
+
 static void
 pass_time (struct zram_memory *memory)
 {
   struct writeback *w = &memory->writeback;
   struct zram_store *store;
 
-  w->turnover += w->work->gone;
+  w->gone += w->work->gone;
   pthread_mutex_lock (&memory->lock);
-  if (w->turnover > pages_in_ram (memory) / TURNOVER_PART) {
+  if (turnover (memory) - w->aged > pages_in_ram (memory) / TURNOVER_PART) {
     for (store = memory->stores; store; store = store->next)
       aging_hurry (store);
-    w->turnover = 0;
+    w->aged = turnover (memory);
     w->work->walk.age = AGING_IDLE;
   }
   pthread_mutex_unlock (&memory->lock);
@@ -266,6 +282,28 @@ writeback_poll (struct writeback *w)
   return waiting;
 }
 
+/* ---- Up ------------------------------------------------------------ */
+
+/* What a policy wants back comes while there is memory that is free. */
+static void
+promote_hot (struct zram_memory *memory)
+{
+  struct zram_store *store;
+  bool more;
+
+  do {
+    more = false;
+    pthread_mutex_lock (&memory->lock);
+    for (store = memory->stores; store; store = store->next)
+      if (!is_short (memory, FREE_ENOUGH)) {
+        policy_promote (store);
+        more |= policy_has_hot (store);
+      }
+    pthread_mutex_unlock (&memory->lock);
+  } while (more && !is_short (memory, FREE_ENOUGH)
+           && !limit_is_near (&memory->limit));
+}
+
 /* ---- The thread ---------------------------------------------------- */
 
 /* Rounds until there is enough, or nothing more can be done. */
@@ -298,6 +336,7 @@ writeback_main (void *opaque)
     }
     pthread_mutex_unlock (&w->lock);
     work_off (w);
+    promote_hot (w->memory);
     pthread_mutex_lock (&w->lock);
   }
   w->running = false;

@@ -17,7 +17,8 @@ struct writeback {
   struct zram_memory *memory;
   struct writeback_work *_Atomic work;  /* NULL: there are no tiers */
   pthread_mutex_t working;      /* one at a time uses it */
-  uint64_t turnover;            /* pages that left since they were aged */
+  uint64_t gone;                /* pages that have left RAM, ever */
+  uint64_t aged;                /* the turnover when pages became older */
 
   pthread_t thread;
   bool started;                 /* known to starter and stopper only */

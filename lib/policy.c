@@ -1,0 +1,190 @@
+/* nbdkit-zram-plugin: SPDX-License-Identifier: BSD-3-Clause */
+
+/* From slots to clusters, and back. */
+
+#include <config.h>
+
+#include <stdlib.h>
+
+#include "memory.h"
+#include "policy.h"
+#include "store.h"
+#include "writeback-work.h"
+
+#define CLUSTER_PAGES GROUP_PAGES_MAX
+
+/* More clusters than this (4 TiB) are not told apart. */
+#define CLUSTERS_MAX (UINT64_C (1) << 26)
+
+/* So many clusters leave in the order of their pages. */
+#define BATCH 32
+
+int
+policy_init (struct zram_store *store)
+{
+  struct policy *p = &store->policy;
+  uint64_t clusters = (store->slots.nr_pages - 1) / CLUSTER_PAGES + 1;
+
+  if (store->memory->policy != ZRAM_POLICY_SMQ)
+    return 0;
+  if (clusters > CLUSTERS_MAX)
+    clusters = CLUSTERS_MAX;
+  if (smq_init (&p->smq, &store->memory->limit, clusters) == -1)
+    return -1;
+  p->on = true;
+  return 0;
+}
+
+void
+policy_destroy (struct zram_store *store)
+{
+  if (store->policy.on)
+    smq_destroy (&store->policy.smq);
+}
+
+uint64_t
+policy_charged (const struct zram_store *store)
+{
+  return store->policy.on ? smq_charged (&store->policy.smq) : 0;
+}
+
+/* ---- Periods ------------------------------------------------------- */
+
+/* One that was broken off goes on. */
+void
+policy_begin_walk (struct zram_store *store)
+{
+  struct policy *p = &store->policy;
+
+  if (p->on && !p->walking)
+    smq_begin_period (&p->smq);
+  p->walking = true;
+}
+
+static unsigned
+flags_of (uint64_t word)
+{
+  unsigned flags = 0;
+
+  if (slot_has_object (word))
+    flags = SMQ_IN_RAM;
+  else if (slot_on_tier (word))
+    flags = SMQ_ON_TIER;
+  if (flags && slot_age (word) == 0)
+    flags |= SMQ_USED;
+  return flags;
+}
+
+void
+policy_visit (struct zram_store *store, const slot *s, uint64_t page)
+{
+  unsigned flags = 0, i;
+
+  if (!store->policy.on)
+    return;
+  for (i = 0; i < CLUSTER_PAGES; i++)
+    flags |= flags_of (slot_peek (&s[i]));
+  if (flags)
+    smq_visit (&store->policy.smq, page / CLUSTER_PAGES, flags);
+}
+
+void
+policy_end_walk (struct zram_store *store)
+{
+  struct policy *p = &store->policy;
+
+  if (p->on && p->walking)
+    smq_end_period (&p->smq);
+  p->walking = false;
+}
+
+/* ---- Out ----------------------------------------------------------- */
+
+static int
+compare (const void *a, const void *b)
+{
+  uint64_t x = *(const uint64_t *) a, y = *(const uint64_t *) b;
+
+  return x < y ? -1 : x > y;
+}
+
+/* All of a cluster but what was used since the last walk. */
+static void
+gather_cluster (struct writeback_work *work, struct zram_store *store,
+                uint64_t key)
+{
+  struct wanted wanted = {
+    .page = key * CLUSTER_PAGES, .end = (key + 1) * CLUSTER_PAGES,
+    .age = 1, .left = UINT64_MAX,
+    .copies_only = work->walk.copies_only,
+  };
+
+  if (wanted.end > store->slots.nr_pages)
+    wanted.end = store->slots.nr_pages;
+  gather_in_store (work, &wanted, store);
+  if (wanted.page < wanted.end)
+    smq_keep (&store->policy.smq, key);
+  else
+    smq_left (&store->policy.smq, key);
+}
+
+/* False if there are no more. */
+static bool
+gather_batch (struct writeback_work *work, struct zram_store *store)
+{
+  uint64_t keys[BATCH];
+  unsigned n = 0, i;
+
+  while (n < BATCH && smq_coldest (&store->policy.smq, &keys[n]))
+    n++;
+  qsort (keys, n, sizeof keys[0], compare);
+  for (i = 0; i < n; i++)
+    gather_cluster (work, store, keys[i]);
+  return n == BATCH;
+}
+
+void
+policy_gather (struct zram_memory *memory, struct writeback_work *work)
+{
+  struct zram_store *store;
+
+  for (store = memory->stores; store; store = store->next)
+    while (store->policy.on && !gather_is_enough (work)
+           && gather_batch (work, store))
+      ;
+}
+
+/* ---- Back ---------------------------------------------------------- */
+
+bool
+policy_has_hot (const struct zram_store *store)
+{
+  return store->policy.on && store->policy.smq.coming.nr > 0;
+}
+
+static void
+promote_page (struct zram_store *store, uint64_t page)
+{
+  epoch_token *token = epoch_enter (&store->memory->table.epoch);
+  slot *s = slots_find (&store->slots, page);
+  uint64_t word = s ? slot_peek (s) : 0;
+  unsigned n;
+
+  if (slot_on_tier (word))
+    page_promote (store, s, page, word, true, &n);
+  epoch_leave (token);
+}
+
+void
+policy_promote (struct zram_store *store)
+{
+  uint64_t key, page;
+
+  if (!store->policy.on || !smq_promote (&store->policy.smq, &key))
+    return;
+  for (page = key * CLUSTER_PAGES;
+       page < (key + 1) * CLUSTER_PAGES && page < store->slots.nr_pages;
+       page++)
+    promote_page (store, page);
+  smq_came_back (&store->policy.smq, key);
+}
