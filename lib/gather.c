@@ -36,6 +36,9 @@
 /* A round that gathers less than this is not worth a walk. */
 #define ENOUGH (TIER_SEGMENT_SIZE / 4)
 
+_Static_assert (sizeof (struct tier_record) + GROUP_OBJECT_MAX
+                <= TIER_RECORD_MAX, "a group fits into a record");
+
 /* ---- The segment --------------------------------------------------- */
 
 void
@@ -193,8 +196,7 @@ gather_group (struct writeback_work *work, struct wanted *wanted,
   live = atomic_load (&header->live);
   size = sizeof *header + header->size;
   length = tier_length (SLOT_TIER_GROUP, size);
-  record = length
-    ? writeback_make_record (work, SLOT_TIER_GROUP, length) : NULL;
+  record = writeback_make_record (work, SLOT_TIER_GROUP, length);
   if (record)
     copy_group ((struct group_header *) (record + 1), header);
   slot_unlock (s, word);

@@ -36,7 +36,9 @@ struct group_header {
   uint16_t unused;
 };
 
-#define GROUP_SIZE_MAX (POOL_OBJECT_MAX - sizeof (struct group_header))
+/* Such an object can leave RAM: it fits into a record on a tier (tier.h). */
+#define GROUP_OBJECT_MAX 16224
+#define GROUP_SIZE_MAX (GROUP_OBJECT_MAX - sizeof (struct group_header))
 
 static inline struct group_header *
 group_header (const struct pool *pool, uint64_t offset)

@@ -42,7 +42,7 @@
 #define TIER_BLOCK 4096
 
 /* A record's length stands in seven bits, in units of 64 bytes, and of 128
- * where it is a group's.  A group that is larger stays in RAM.
+ * where it is a group's.
  */
 #define TIER_PAGE_UNIT 64
 #define TIER_GROUP_UNIT 128
