@@ -111,7 +111,8 @@ nr_eligible (struct zram_store *store)
   uint64_t all = stats_read (&store->stats, STATS_PAGES);
   uint64_t not = stats_read (&store->stats, STATS_SAME)
     + stats_read (&store->stats, STATS_HUGE)
-    + stats_read (&store->stats, STATS_GROUPED);
+    + stats_read (&store->stats, STATS_GROUPED)
+    + stats_read (&store->stats, STATS_BD_COUNT);
 
   return all > not ? all - not : 0;
 }
@@ -455,4 +456,22 @@ dictionary_reap (struct zram_memory *memory)
     if (memory->retired.codecs[i].waiting && reap (memory, i))
       soon |= memory->retired.codecs[i].unused;
   return soon;
+}
+
+unsigned
+dictionary_crowding (const struct zram_memory *memory)
+{
+  uint64_t least = UINT64_MAX, objects;
+  unsigned i, codec = 0;
+
+  if (nr_retired (memory) < ALIVE_MAX / 2)
+    return 0;
+  for (i = CODEC_FIRST; i < SLOT_CODECS; i++) {
+    objects = codecs_objects (memory->codecs, i);
+    if (memory->retired.codecs[i].waiting && objects && objects < least) {
+      least = objects;
+      codec = i;
+    }
+  }
+  return codec;
 }

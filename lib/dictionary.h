@@ -52,4 +52,9 @@ void dictionary_close (struct zram_store *);
  */
 bool dictionary_reap (struct zram_memory *);
 
+/* If so many old ones are alive that there will soon be no new ones: the one
+ * that has fewest objects.  0 if not.
+ */
+unsigned dictionary_crowding (const struct zram_memory *);
+
 #endif /* DICTIONARY_H */

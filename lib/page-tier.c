@@ -237,24 +237,43 @@ page_go_back (struct zram_store *store, slot *s, uint64_t word)
   return true;
 }
 
-bool
+/* The slot is locked and says WORD. */
+static void
+drop_copy (struct zram_store *store, slot *s, uint64_t word, uint64_t copy)
+{
+  slot_unlock (s, slot_word_state (word, SLOT_RAM));
+  codecs_count (store->memory->codecs, slot_codec (copy), -1);
+  tier_drop_copy (&store->memory->tiers, copy);
+}
+
+void
 page_drop_copy (struct zram_store *store, slot *s, uint64_t word,
                 unsigned tier, uint32_t segment)
 {
-  struct zram_memory *memory = store->memory;
   uint64_t copy;
 
   if (!slot_trylock (s, word))
-    return false;
+    return;
   copy = copy_of (store, word);
-  if (slot_tier (copy) != tier || slot_segment (copy) != segment) {
+  if (slot_tier (copy) == tier && slot_segment (copy) == segment)
+    drop_copy (store, s, word, copy);
+  else
     slot_unlock (s, word);
-    return false;
-  }
-  slot_unlock (s, slot_word_state (word, SLOT_RAM));
-  codecs_count (memory->codecs, slot_codec (copy), -1);
-  tier_drop_copy (&memory->tiers, copy);
-  return true;
+}
+
+void
+page_drop_old_copy (struct zram_store *store, slot *s, uint64_t word,
+                    unsigned codec)
+{
+  uint64_t copy;
+
+  if (!slot_trylock (s, word))
+    return;
+  copy = copy_of (store, word);
+  if (slot_codec (copy) == codec)
+    drop_copy (store, s, word, copy);
+  else
+    slot_unlock (s, word);
 }
 
 /* ---- Coming back --------------------------------------------------- */
@@ -321,6 +340,15 @@ page_promote (struct zram_store *store, slot *s, uint64_t page,
     *promoted += bring_companions (store, s, page, &f);
   tiers_put (&store->memory->tiers, &f);
   return 0;
+}
+
+void
+page_renew (struct zram_store *store, slot *s, uint64_t page, uint64_t word)
+{
+  unsigned char data[ZRAM_PAGE_SIZE];
+
+  if (page_fetch (store, page, word, data) == 0)
+    page_leave_group (store, s, word, data);
 }
 
 int

@@ -80,12 +80,19 @@ int page_promote (struct zram_store *, slot *s, uint64_t page, uint64_t word,
 
 /* A page of a slot that says WORD and is CLEAN: its object is freed, and its
  * copy on the tier is all that is left; or the other way round, if the copy
- * is in that segment.  False if the slot is locked or says something else by
- * now.
+ * is in that segment.  Nothing is done (and false returned) if the slot is
+ * locked or says something else by now.
  */
 bool page_go_back (struct zram_store *, slot *s, uint64_t word);
-bool page_drop_copy (struct zram_store *, slot *s, uint64_t word,
+void page_drop_copy (struct zram_store *, slot *s, uint64_t word,
                      unsigned tier, uint32_t segment);
+
+/* Let go of the copy of a page that says WORD and is CLEAN, if that was made
+ * with a codec; and compress a page anew that says WORD and is on a tier.
+ */
+void page_drop_old_copy (struct zram_store *, slot *s, uint64_t word,
+                         unsigned codec);
+void page_renew (struct zram_store *, slot *s, uint64_t page, uint64_t word);
 
 /* A slot that said OLD says NEW now: count it, and free what is not named
  * any more.

@@ -337,6 +337,9 @@ writeback_main (void *opaque)
     pthread_mutex_unlock (&w->lock);
     work_off (w);
     promote_hot (w->memory);
+    while (!is_short (w->memory, FREE_LOW)
+           && refresh_some (w->memory, &w->refresh))
+      ;
     pthread_mutex_lock (&w->lock);
   }
   w->running = false;

@@ -10,6 +10,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "refresh.h"
+
 struct writeback_work;
 struct zram_memory;
 
@@ -17,6 +19,7 @@ struct writeback {
   struct zram_memory *memory;
   struct writeback_work *_Atomic work;  /* NULL: there are no tiers */
   pthread_mutex_t working;      /* one at a time uses it */
+  struct refresh refresh;
   uint64_t gone;                /* pages that have left RAM, ever */
   uint64_t aged;                /* the turnover when pages became older */
 

@@ -18,6 +18,7 @@
 
 #include "model.h"
 #include "pages.h"
+#include "storage.h"
 #include "store.h"
 
 #define PAGE ZRAM_PAGE_SIZE
@@ -270,6 +271,49 @@ START_TEST (test_retrained_and_reaped)
 }
 END_TEST
 
+/* Pages on tiers do not keep old ones alive for ever. */
+START_TEST (test_refreshed_on_tiers)
+{
+  struct storage storage;
+  struct zram_tier tier = storage_init (&storage, UINT64_C (64) << 20);
+  struct zram_move down = { ZRAM_LEVEL_RAM, ZRAM_LEVEL_TIERS };
+  struct vocabulary v[5];
+  uint64_t k, i, moved;
+
+  setup (&zstd, 5 * NR_PAGES);
+  ck_assert_int_eq (zram_add_tier (memory, &tier), 0);
+  for (k = 0; k < 5; k++) {
+    make_vocabulary (&v[k], k + 1);
+    for (i = 0; i < NR_PAGES; i++) {
+      make_page (&v[k], i);
+      ck_assert_int_eq (zram_write (store, buf, PAGE,
+                                    (k * NR_PAGES + i) * PAGE), 0);
+    }
+    store->dictionary.next = 0;
+    train_until (k + 1);
+    ck_assert_int_eq (zram_move (store, &down, &moved), 0);
+  }
+  ck_assert_uint_eq (stats ().bd_count, 5 * NR_PAGES);
+  ck_assert_uint_eq (stats ().dictionaries, 5);
+  while (refresh_some (memory, &memory->writeback.refresh))
+    ;
+  ck_assert_uint_eq (stats ().bd_count, 4 * NR_PAGES);
+  zram_memory_settle (memory);
+  zram_memory_settle (memory);
+  ck_assert_uint_eq (stats ().dictionaries, 4);
+  model_check_memory (memory);
+  for (k = 0; k < 5; k++)
+    for (i = 0; i < NR_PAGES; i++) {
+      make_page (&v[k], i);
+      ck_assert_int_eq (zram_read (store, back, PAGE,
+                                   (k * NR_PAGES + i) * PAGE), 0);
+      ck_assert_mem_eq (back, buf, PAGE);
+    }
+  teardown ();
+  storage_destroy (&storage);
+}
+END_TEST
+
 START_TEST (test_not_for_noise)
 {
   struct rng rng = { 5 };
@@ -438,5 +482,6 @@ START_TEST (test_threads)
 END_TEST
 
 UNIT_MAIN ("dictionary", test_trained_and_used, test_retrained_and_reaped,
+           test_refreshed_on_tiers,
            test_not_for_noise, test_not_for_lz4, test_not_wanted,
            test_not_for_few_pages, test_limit, test_threads)
