@@ -14,7 +14,9 @@
  * the oldest of its lowest level.  The other, *hotspot*, has clusters on
  * tiers that were used there or have left RAM lately, four times as many as
  * are in RAM at most; the coldest is forgotten for a new one.  What is used
- * now and is in the top levels there comes back.
+ * now and is in the top levels there comes back.  It need not come at once
+ * and whole: of a cluster where only a page or two are hot, it is better if
+ * each page comes when somebody reads it.
  *
  * How many are the top levels depends on how well RAM does: if of all that
  * was used about half was in the upper quarter of the levels of RAM, many,
@@ -26,7 +28,7 @@
  * Where this is not what dm-cache does:
  *
  * - There, only what was used several times comes into the cache.  Here
- *   pages are born in RAM.  They begin below the middle: the levels above
+ *   pages are born in RAM.  They begin in the middle: the levels above
  *   cannot be had by writing once, however much, and in those below there
  *   are some periods to be used again.
  * - So what is below drifts down as others are born.  What is used must go
@@ -46,8 +48,10 @@
  *
  * The numbers were chosen by trying: of those that keep a loop and a scan
  * from emptying RAM, the ones that follow a working set that moves, and
- * lose nothing where clusters are merely more or less popular.  Steps of 4,
- * 2 and 1 took five times as long to follow.
+ * lose little where clusters are merely more or less popular, or where what
+ * is written once is read once, as with swap.  To be born lower is better
+ * for the former, and higher for the latter.  Steps of 4, 2 and 1 took five
+ * times as long to follow.
  *
  * Memory.  An entry takes 24 bytes and there are half as many hash buckets
  * as entries, of 4 bytes.  Entries have no holes: the last one moves to
@@ -97,7 +101,7 @@ _Static_assert (sizeof (struct entry) == 24, "see SMQ_CLUSTER_MAX");
  * one that has left.  The first is also the lowest level from which a
  * cluster in RAM rises.
  */
-#define LEVEL_BORN (SMQ_LEVELS * 3 / 8)
+#define LEVEL_BORN (SMQ_LEVELS / 2)
 #define LEVEL_BACK (SMQ_LEVELS * 3 / 4)
 #define LEVEL_LEFT 0
 
@@ -469,7 +473,9 @@ cut_level (struct smq *smq, struct smq_queue *q, unsigned level,
   return next;
 }
 
-/* Make all levels as long as each other, in the same order. */
+/* Make all levels as long as each other, in the same order.  Of few entries
+ * the hottest are in the upper levels.
+ */
 static void
 queue_redistribute (struct smq *smq, struct smq_queue *q)
 {
@@ -483,7 +489,7 @@ queue_redistribute (struct smq *smq, struct smq_queue *q)
   q->occupied = 0;
   for (level = 0; level < SMQ_LEVELS; level++) {
     number = cut_level (smq, q, level, number,
-                        q->nr / SMQ_LEVELS + (level < q->nr % SMQ_LEVELS));
+                        (q->nr + level) / SMQ_LEVELS);
     if (q->levels[level].nr)
       q->occupied |= UINT64_C (1) << level;
   }
@@ -627,15 +633,16 @@ visit_used (struct smq *smq, struct entry *e)
     e->uses++;
 }
 
-/* A cluster that is in the wrong queue: some of it was written, or the part
- * that was in RAM is gone.  True if it still has an entry.
+/* A cluster that is in the wrong queue: some of it has come back or was
+ * written, or the part that was in RAM is gone.
  */
 static void
 visit_elsewhere (struct smq *smq, struct entry *e, bool in_ram)
 {
   take_out (smq, e);
   if (in_ram)
-    queue_push (smq, &smq->ram, e, LEVEL_BORN);
+    queue_push (smq, &smq->ram, e,
+                e->uses < USES_BACK ? LEVEL_BORN : LEVEL_BACK);
   else
     enter_hotspot (smq, e);
 }
@@ -663,17 +670,28 @@ visit_known (struct smq *smq, struct entry *e, enum smq_flags flags)
     visit_used (smq, e);
 }
 
-void
+/* In RAM, those that do not drift; in hotspot, those that may come back. */
+static bool
+is_hot (const struct smq *smq, const struct entry *e)
+{
+  if (is_in_ram (e))
+    return e->level >= LEVEL_BORN;
+  return e->uses >= USES_BACK && e->level >= SMQ_LEVELS - smq->threshold;
+}
+
+bool
 smq_visit (struct smq *smq, uint64_t key, enum smq_flags flags)
 {
   struct entry *e = find (smq, key);
 
   if (!(flags & (SMQ_IN_RAM | SMQ_ON_TIER)))
-    return;
+    return false;
   if (e)
     visit_known (smq, e, flags);
   else
     visit_new (smq, key, flags);
+  e = find (smq, key);          /* it may have moved, or have no room */
+  return e && is_hot (smq, e);
 }
 
 /* The last entry, which has been seen already, moves to where one is

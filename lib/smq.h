@@ -8,12 +8,13 @@
  *
  *     smq_begin_period (smq);
  *     for each cluster
- *       smq_visit (smq, key, SMQ_IN_RAM | SMQ_USED);
+ *       hot = smq_visit (smq, key, SMQ_IN_RAM | SMQ_USED);
  *     smq_end_period (smq);
  *
- * A period should be as long as it takes to replace an eighth of what is in
- * RAM, where a page that is read from a tier counts as much as one that is
- * written: in a longer one everything is used, and that says nothing.
+ * A period should be as long as it takes to replace a sixteenth of what is
+ * in RAM, where a page that is read from a tier counts as much as one that
+ * is written.  In a much longer one everything is used, and that says
+ * nothing.
  *
  * Then, and at any other time, it can ask what is to be done:
  *
@@ -114,9 +115,12 @@ uint64_t smq_charged (const struct smq *);
 /* A period.  A cluster that is not visited in it is forgotten.  If it is
  * visited twice, what counts is where it was the last time, and that it was
  * used any time.
+ *
+ * smq_visit returns whether pages of the cluster that are on a tier should
+ * come back to RAM as soon as they are read, until it is visited again.
  */
 void smq_begin_period (struct smq *);
-void smq_visit (struct smq *, uint64_t key, enum smq_flags);
+bool smq_visit (struct smq *, uint64_t key, enum smq_flags);
 void smq_end_period (struct smq *);
 
 /* The cluster that is to leave RAM next.  It is not named again until the
@@ -124,8 +128,11 @@ void smq_end_period (struct smq *);
  */
 bool smq_coldest (struct smq *, uint64_t *key);
 
-/* A cluster on a tier that should come back to RAM, the hottest first;
- * likewise.  Each is named once in a period.
+/* A cluster on a tier of which all pages should come back to RAM, though
+ * nobody reads them; the hottest first; likewise.  Each is named once in a
+ * period.  This is for who can read a cluster as fast as a page.  Where hot
+ * pages are not beside each other it does harm: RAM fills with pages that
+ * are not.
  */
 bool smq_promote (struct smq *, uint64_t *key);
 
