@@ -94,16 +94,32 @@ is_due (struct zram_store *store)
   return a->walking;
 }
 
+/* HOT: on a tier it gets no older than what comes back when it is read. */
 static void
-age_slot (struct aging *a, slot *s)
+age_slot (struct aging *a, slot *s, bool hot)
 {
   uint64_t word = slot_peek (s);
+  unsigned age = slot_age (word), older = age + a->adding;
 
-  if (!slot_has_age (word) || aging_is_idle (word))
+  hot = hot && slot_on_tier (word);
+  if (!slot_has_age (word) || (aging_is_idle (word) && !hot))
     return;
-  a->young = true;
-  if (a->adding)
-    slot_try_change (s, word, slot_word_aged (word, slot_age (word) + 1));
+  if (hot && older > AGING_IDLE - 1)
+    older = AGING_IDLE - 1;
+  a->young |= !hot;
+  if (older != age)
+    slot_try_change (s, word, slot_word_aged (word, older));
+}
+
+static void
+age_cluster (struct zram_store *store, slot *s, uint64_t page, uint64_t nr)
+{
+  struct aging *a = &store->aging;
+  bool hot = a->adding && policy_visit (store, s, page);
+  uint64_t i;
+
+  for (i = 0; i < nr; i++)
+    age_slot (a, &s[i], hot);
 }
 
 /* False if there was no time left. */
@@ -112,13 +128,11 @@ walk_leaf (struct zram_store *store, slot *s, uint64_t span, bool busy,
            uint64_t end)
 {
   struct aging *a = &store->aging;
-  uint64_t i, k;
+  uint64_t i;
 
   for (i = 0; i < span; i += GROUP_PAGES_MAX) {
-    if (a->adding)
-      policy_visit (store, &s[i], a->page + i);
-    for (k = i; k < i + GROUP_PAGES_MAX && k < span; k++)
-      age_slot (a, &s[k]);
+    age_cluster (store, &s[i], a->page + i,
+                 span - i < GROUP_PAGES_MAX ? span - i : GROUP_PAGES_MAX);
     if (busy || store->memory->regroup.pages == 0)
       continue;
     if (regroup_run (store, &s[i], span - i) && clock_ns () >= end) {

@@ -75,17 +75,17 @@ flags_of (uint64_t word)
   return flags;
 }
 
-void
+bool
 policy_visit (struct zram_store *store, const slot *s, uint64_t page)
 {
   unsigned flags = 0, i;
 
   if (!store->policy.on)
-    return;
+    return false;
   for (i = 0; i < CLUSTER_PAGES; i++)
     flags |= flags_of (slot_peek (&s[i]));
-  if (flags)
-    smq_visit (&store->policy.smq, page / CLUSTER_PAGES, flags);
+  return flags
+    && smq_visit (&store->policy.smq, page / CLUSTER_PAGES, flags);
 }
 
 void
@@ -152,39 +152,4 @@ policy_gather (struct zram_memory *memory, struct writeback_work *work)
     while (store->policy.on && !gather_is_enough (work)
            && gather_batch (work, store))
       ;
-}
-
-/* ---- Back ---------------------------------------------------------- */
-
-bool
-policy_has_hot (const struct zram_store *store)
-{
-  return store->policy.on && store->policy.smq.coming.nr > 0;
-}
-
-static void
-promote_page (struct zram_store *store, uint64_t page)
-{
-  epoch_token *token = epoch_enter (&store->memory->table.epoch);
-  slot *s = slots_find (&store->slots, page);
-  uint64_t word = s ? slot_peek (s) : 0;
-  unsigned n;
-
-  if (slot_on_tier (word))
-    page_promote (store, s, page, word, true, &n);
-  epoch_leave (token);
-}
-
-void
-policy_promote (struct zram_store *store)
-{
-  uint64_t key, page;
-
-  if (!store->policy.on || !smq_promote (&store->policy.smq, &key))
-    return;
-  for (page = key * CLUSTER_PAGES;
-       page < (key + 1) * CLUSTER_PAGES && page < store->slots.nr_pages;
-       page++)
-    promote_page (store, page);
-  smq_came_back (&store->policy.smq, key);
 }

@@ -34,17 +34,15 @@ int policy_init (struct zram_store *);
 void policy_destroy (struct zram_store *);
 uint64_t policy_charged (const struct zram_store *);
 
-/* A walk over all slots that makes pages older. */
+/* A walk over all slots that makes pages older.  policy_visit takes the slots
+ * of a cluster; true if what is on a tier of it shall come back when it is
+ * read, even if that is only once.
+ */
 void policy_begin_walk (struct zram_store *);
-void policy_visit (struct zram_store *, const slot *s, uint64_t page);
+bool policy_visit (struct zram_store *, const slot *s, uint64_t page);
 void policy_end_walk (struct zram_store *);
 
 /* Gather the coldest clusters of all stores. */
 void policy_gather (struct zram_memory *, struct writeback_work *);
-
-/* Whether there are clusters that should come back; have one come back.
- */
-bool policy_has_hot (const struct zram_store *);
-void policy_promote (struct zram_store *);
 
 #endif /* POLICY_H */

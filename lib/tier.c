@@ -53,8 +53,8 @@
 /* Segments that get a second chance, at most, in a look for a cold one. */
 #define COLDEST_TRIES 16
 
-/* Weight of a sample in a running average. */
-#define AVERAGE_SHIFT 4
+/* A step of a running median is this part of it, as a power of two. */
+#define MEDIAN_SHIFT 3
 
 /* Odd, so that no two lives are the same; large, so that they are not the
  * same as another place either.
@@ -405,16 +405,20 @@ tier_can_clean (struct tier *tier, uint32_t n, unsigned found)
 
 /* ---- Storage ------------------------------------------------------- */
 
+/* A sample moves the median by a step, however far from it it is: a few
+ * that were interrupted say nothing of the storage.
+ */
 static void
-average (_Atomic uint64_t *average, uint64_t sample)
+note_sample (_Atomic uint64_t *median, uint64_t sample)
 {
-  uint64_t old = atomic_load_explicit (average, memory_order_relaxed);
+  uint64_t old = atomic_load_explicit (median, memory_order_relaxed);
+  uint64_t step = (old >> MEDIAN_SHIFT) + 1;
 
   /* Of two at once one is lost. */
-  atomic_store_explicit (average, old
-                         ? old - (old >> AVERAGE_SHIFT)
-                           + (sample >> AVERAGE_SHIFT)
-                         : sample, memory_order_relaxed);
+  atomic_store_explicit (median, old == 0 ? sample
+                         : sample > old ? old + step
+                         : old > step ? old - step : old,
+                         memory_order_relaxed);
 }
 
 static bool
@@ -430,7 +434,7 @@ read_storage (struct tier *tier, void *buf, size_t count, uint64_t offset)
   if (!ok)
     atomic_fetch_add (&tier->read_errors, 1);
   else if (count < NEIGHBOURS_MIN)
-    average (&tier->read_ns, ns);
+    note_sample (&tier->read_ns, ns);
   return ok;
 }
 
@@ -469,7 +473,7 @@ tier_write_segment (struct tiers *tiers, struct tier *tier, uint32_t segment,
   }
   tier->delay = 0;
   atomic_fetch_add (&tier->bytes_written, size);
-  average (&tier->byte_ps, 1000 * ns / size);
+  note_sample (&tier->byte_ps, 1000 * ns / size);
   return true;
 }
 

@@ -108,7 +108,7 @@ struct tier {
   _Atomic uint64_t read_errors, write_errors;
   struct latency read_latency, write_latency;
 
-  /* Running averages: of a read of one record, ns; and of what a byte adds
+  /* Running medians: of a read of one record, ns; and of what a byte adds
    * when it is many, ps.
    */
   _Atomic uint64_t read_ns, byte_ps;

@@ -10,7 +10,7 @@
  * the segment that was cold for longest moves to the one below.
  *
  * Under pressure time goes by in pages that leave and are read from tiers,
- * and not in seconds: when these are an eighth of what is in RAM, all pages
+ * and not in seconds: when these are a sixteenth of what is in RAM, all pages
  * are one older.
  *
  * Locks: `working', for all of a round; inside it memory.lock, but not while
@@ -35,11 +35,8 @@
 #define FREE_LOW 16
 #define FREE_HIGH 8
 
-/* What comes back by itself may take what is above this part. */
-#define FREE_ENOUGH 10
-
 /* Pages grow older when this part of those in RAM has left. */
-#define TURNOVER_PART 8
+#define TURNOVER_PART 16
 
 /* Segments that are looked at in a round to find one that can be cleaned,
  * or to fill one that goes a tier down.
@@ -282,28 +279,6 @@ writeback_poll (struct writeback *w)
   return waiting;
 }
 
-/* ---- Up ------------------------------------------------------------ */
-
-/* What a policy wants back comes while there is memory that is free. */
-static void
-promote_hot (struct zram_memory *memory)
-{
-  struct zram_store *store;
-  bool more;
-
-  do {
-    more = false;
-    pthread_mutex_lock (&memory->lock);
-    for (store = memory->stores; store; store = store->next)
-      if (!is_short (memory, FREE_ENOUGH)) {
-        policy_promote (store);
-        more |= policy_has_hot (store);
-      }
-    pthread_mutex_unlock (&memory->lock);
-  } while (more && !is_short (memory, FREE_ENOUGH)
-           && !limit_is_near (&memory->limit));
-}
-
 /* ---- The thread ---------------------------------------------------- */
 
 /* Rounds until there is enough, or nothing more can be done. */
@@ -336,7 +311,6 @@ writeback_main (void *opaque)
     }
     pthread_mutex_unlock (&w->lock);
     work_off (w);
-    promote_hot (w->memory);
     while (!is_short (w->memory, FREE_LOW)
            && refresh_some (w->memory, &w->refresh))
       ;
