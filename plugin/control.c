@@ -41,6 +41,7 @@
 #include <nbdkit-plugin.h>
 
 #include "control.h"
+#include "stats-json.h"
 
 /* Statistics are asked for now and then, by a few.  The limits keep a
  * client that opens connections and falls silent from taking more than
@@ -56,7 +57,7 @@ struct control {
   dev_t dev;                    /* which file our socket is */
   ino_t ino;
   struct MHD_Daemon *daemon;    /* NULL: not started */
-  const struct stats_source *source;
+  const struct disk *disk;
 };
 
 /* ---- The socket ---------------------------------------------------- */
@@ -205,7 +206,7 @@ control_bind (const char *path)
 /* ---- Answers ------------------------------------------------------- */
 
 static char *
-index_text (const struct stats_source *source, size_t *len)
+index_text (const struct disk *disk, size_t *len)
 {
   static const char text[] =
     "nbdkit-zram-plugin " PACKAGE_VERSION "\n"
@@ -213,7 +214,7 @@ index_text (const struct stats_source *source, size_t *len)
     "GET /stats   statistics of the disk, in JSON\n";
   char *copy = strdup (text);
 
-  (void) source;
+  (void) disk;
   if (copy)
     *len = sizeof text - 1;
   return copy;
@@ -222,7 +223,7 @@ index_text (const struct stats_source *source, size_t *len)
 static const struct endpoint {
   const char *url;
   const char *content_type;
-  char *(*text) (const struct stats_source *source, size_t *len);
+  char *(*text) (const struct disk *disk, size_t *len);
 } endpoints[] = {
   { "/",      "text/plain; charset=utf-8", index_text },
   { "/stats", "application/json",          stats_json },
@@ -307,7 +308,7 @@ answer_request (void *opaque, struct MHD_Connection *connection,
     return send_error (connection, MHD_HTTP_METHOD_NOT_ALLOWED, "GET, HEAD",
                        "method not allowed, use GET");
 
-  text = endpoint->text (control->source, &len);
+  text = endpoint->text (control->disk, &len);
   if (!text)
     return send_error (connection, MHD_HTTP_INTERNAL_SERVER_ERROR, NULL,
                        "out of memory");
@@ -326,7 +327,7 @@ log_message (void *opaque, const char *format, va_list args)
 }
 
 int
-control_start (struct control *control, const struct stats_source *source)
+control_start (struct control *control, struct disk *disk)
 {
   /* libmicrohttpd closes the socket that it is given, sometimes even if
    * it fails.  We want to know whose it is.
@@ -338,7 +339,7 @@ control_start (struct control *control, const struct stats_source *source)
     return -1;
   }
 
-  control->source = source;
+  control->disk = disk;
   control->daemon =
     MHD_start_daemon (MHD_USE_AUTO_INTERNAL_THREAD | MHD_USE_ITC |
                       MHD_USE_ERROR_LOG,

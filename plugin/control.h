@@ -5,7 +5,7 @@
 #ifndef CONTROL_H
 #define CONTROL_H
 
-#include "stats-json.h"
+#include "disk.h"
 
 struct control;
 
@@ -16,10 +16,10 @@ struct control;
  */
 struct control *control_bind (const char *path);
 
-/* Start to answer.  SOURCE must stay until control_free.  -1 after an
+/* Start to answer.  The disk must stay until control_free.  -1 after an
  * error message.
  */
-int control_start (struct control *, const struct stats_source *source);
+int control_start (struct control *, struct disk *);
 
 /* Stop, wait for requests that are being answered, and remove the socket
  * if it is still ours.  NULL is fine.

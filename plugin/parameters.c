@@ -130,23 +130,13 @@ set_reserve (struct parameters *p, const char *key, const char *value)
 static int
 set_tier (struct parameters *p, const char *key, const char *value)
 {
-  struct tier_parameters *tier = &p->tiers[p->nr_tiers];
-
-  if (*value == '\0') {
-    nbdkit_error ("%s=: the path of the tier is empty", key);
-    return -1;
-  }
   if (p->nr_tiers == ZRAM_TIERS_MAX) {
     nbdkit_error ("%s=%s: there can be at most %d tiers", key, value,
                   ZRAM_TIERS_MAX);
     return -1;
   }
-  tier->text = value;
-  if (strstr (value, "://") == NULL) {
-    tier->path = nbdkit_absolute_path (value);
-    if (!tier->path)
-      return -1;
-  }
+  if (tier_place (&p->tiers[p->nr_tiers], key, value) == -1)
+    return -1;
   p->nr_tiers++;
   return 0;
 }
@@ -166,12 +156,10 @@ set_tier_size (struct parameters *p, const char *key, const char *value)
 {
   struct tier_parameters *tier = last_tier (p, key, value);
 
-  if (tier && tier->path)
-    return value_size (key, value, &tier->size);
-  if (tier)
-    nbdkit_error ("%s=%s: of tier=%s the whole export is used", key, value,
-                  tier->text);
-  return -1;
+  if (tier == NULL)
+    return -1;
+  tier->size_text = value;
+  return value_size (key, value, &tier->size);
 }
 
 static int
@@ -288,20 +276,14 @@ complete_reserve (struct parameters *p)
   return 0;
 }
 
-/* Without a limit nothing would ever leave RAM. */
 static int
 check_tiers (const struct parameters *p)
 {
-  if (p->nr_tiers && p->mem_limit == 0) {
-    nbdkit_error ("tier=%s: a tier is used when mem-limit is reached, "
-                  "and there is no mem-limit", p->tiers[0].text);
-    return -1;
-  }
-  if (p->nr_tiers && p->swap) {
-    nbdkit_error ("tier=%s: with swap=true there can be no tiers: the kernel "
-                  "may need memory to write to them", p->tiers[0].text);
-    return -1;
-  }
+  unsigned i;
+
+  for (i = 0; i < p->nr_tiers; i++)
+    if (tier_check (&p->tiers[i], p->mem_limit, p->swap) == -1)
+      return -1;
   return 0;
 }
 
@@ -345,5 +327,5 @@ parameters_free (struct parameters *p)
   free (p->control);
   p->control = NULL;
   while (p->nr_tiers)
-    free (p->tiers[--p->nr_tiers].path);
+    tier_free (&p->tiers[--p->nr_tiers]);
 }

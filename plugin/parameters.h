@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "tiers.h"
 #include "zram.h"
 
 #define PARAMETERS_HELP                                                 \
@@ -36,13 +37,6 @@
   "tier-force=true|false     Overwrite what is on the tier before it.\n" \
   "control=<PATH>            Serve statistics over HTTP on this Unix\n" \
   "                          domain socket (default: do not)."
-
-struct tier_parameters {
-  const char *text;             /* as the user wrote it */
-  char *path;                   /* absolute; NULL: it is a URI */
-  uint64_t size;                /* 0: not given */
-  bool force;
-};
 
 /* Strings that are const belong to nbdkit. */
 struct parameters {

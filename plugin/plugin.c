@@ -39,9 +39,10 @@
 #include <nbdkit-plugin.h>
 
 #include "control.h"
+#include "disk.h"
 #include "parameters.h"
-#include "stats-json.h"
 #include "swap-safe.h"
+#include "tiers.h"
 #include "zram.h"
 
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
@@ -53,7 +54,7 @@
 #define VALGRIND_ARENA_SIZE (UINT64_C (2) << 30)
 
 static struct parameters parameters = PARAMETERS_DEFAULT;
-static struct stats_source disk;
+static struct disk disk;
 static struct control *control;
 
 /* ---- The server ---------------------------------------------------- */
@@ -130,37 +131,12 @@ name_instance (void)
 }
 
 static int
-add_tier (const struct tier_parameters *p)
-{
-  struct zram_tier tier;
-  int r = p->path ? zram_tier_file (p->path, p->size, p->force, &tier)
-    : zram_tier_nbd (p->text, p->force, &tier);
-
-  if (r == 0) {
-    if (zram_add_tier (disk.memory, &tier) == 0)
-      return 0;
-    nbdkit_error ("tier=%s: %s", p->text, errno == ENOSPC
-                  ? "mem-limit leaves no room for what it takes"
-                  : strerror (errno));
-  }
-  else if (errno == EEXIST)
-    nbdkit_error ("tier=%s: there is something on it, which tier-force=true "
-                  "would overwrite", p->text);
-  else if (errno == EINVAL)
-    nbdkit_error ("tier=%s: it must have at least 2M (tier-size=SIZE gives "
-                  "a file its size)", p->text);
-  else
-    nbdkit_error ("tier=%s: %m", p->text);
-  return -1;
-}
-
-static int
 add_tiers (void)
 {
   unsigned i;
 
   for (i = 0; i < parameters.nr_tiers; i++)
-    if (add_tier (&parameters.tiers[i]) == -1)
+    if (tier_add (disk.memory, &parameters.tiers[i]) == -1)
       return -1;
   return 0;
 }

@@ -60,10 +60,10 @@ put_bool (FILE *fp, const char *name, bool value, const char *end)
 
 /* One for each thing that swap=true does. */
 static void
-put_swap_safe (FILE *fp, const struct stats_source *source,
+put_swap_safe (FILE *fp, const struct disk *disk,
                const struct zram_memory_stats *m)
 {
-  const struct swap_safe *safe = &source->safe;
+  const struct swap_safe *safe = &disk->safe;
 
   fprintf (fp, ",\n  \"swap_safe\": {");
   put_bool (fp, "memory_locked", safe->memory_locked, ",");
@@ -98,25 +98,25 @@ put_tiers (FILE *fp, const struct zram_memory_stats *m)
 }
 
 char *
-stats_json (const struct stats_source *source, size_t *len)
+stats_json (const struct disk *disk, size_t *len)
 {
   struct zram_store_stats s;
   struct zram_memory_stats m;
   char *text = NULL;
   FILE *fp;
 
-  zram_store_stats (source->store, &s);
-  zram_memory_stats (source->memory, &m);
+  zram_store_stats (disk->store, &s);
+  zram_memory_stats (disk->memory, &m);
 
   fp = open_memstream (&text, len);
   if (!fp)
     return NULL;
 
   fprintf (fp, "{\n  \"disksize\": %" PRIu64, s.disksize);
-  put_name (fp, "instance", source->instance);
-  put_name (fp, "algorithm", zram_algorithm_name (source->codec.algorithm));
-  fprintf (fp, ",\n  \"level\": %d", source->codec.level);
-  put_name (fp, "allocator", zram_allocator_name (source->allocator));
+  put_name (fp, "instance", disk->instance);
+  put_name (fp, "algorithm", zram_algorithm_name (disk->codec.algorithm));
+  fprintf (fp, ",\n  \"level\": %d", disk->codec.level);
+  put_name (fp, "allocator", zram_allocator_name (disk->allocator));
 
   /* mm_stat */
   put_number (fp, "orig_data_size", s.orig_data_size);
@@ -148,7 +148,7 @@ stats_json (const struct stats_source *source, size_t *len)
   put_number (fp, "reserve_size", m.reserve_size);
   put_number (fp, "reserve_low", m.reserve_low);
   put_number (fp, "reserve_waits", m.reserve_waits);
-  put_swap_safe (fp, source, &m);
+  put_swap_safe (fp, disk, &m);
   put_tiers (fp, &m);
   fputs ("\n}\n", fp);
 

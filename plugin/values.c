@@ -18,9 +18,7 @@
 #include <string.h>
 #include <strings.h>
 
-#define NBDKIT_API_VERSION 2
-#include <nbdkit-plugin.h>
-
+#include "complain.h"
 #include "values.h"
 
 /* ---- Sizes --------------------------------------------------------- */
@@ -44,8 +42,8 @@ value_size (const char *key, const char *value, uint64_t *size)
     n = n * 10 + digit;
   }
   if (suffix == value) {
-    nbdkit_error ("%s=%s: this is not a size, which is a number of bytes, "
-                  "or a number with a suffix as in 512M or 1G", key, value);
+    complain ("%s=%s: this is not a size, which is a number of bytes, "
+              "or a number with a suffix as in 512M or 1G", key, value);
     return -1;
   }
 
@@ -58,8 +56,8 @@ value_size (const char *key, const char *value, uint64_t *size)
     else if (found)
       shift = 10 * (found - suffixes);
     if ((c != 's' && !found) || suffix[1]) {
-      nbdkit_error ("%s=%s: unknown suffix '%s' (use one of K, M, G, T, P, E)",
-                    key, value, suffix);
+      complain ("%s=%s: unknown suffix '%s' (use one of K, M, G, T, P, E)",
+                key, value, suffix);
       return -1;
     }
   }
@@ -70,8 +68,8 @@ value_size (const char *key, const char *value, uint64_t *size)
   return 0;
 
  too_large:
-  nbdkit_error ("%s=%s: too large (the most is %" PRIi64 " bytes)",
-                key, value, (int64_t) ZRAM_SIZE_MAX);
+  complain ("%s=%s: too large (the most is %" PRIi64 " bytes)",
+            key, value, (int64_t) ZRAM_SIZE_MAX);
   return -1;
 }
 
@@ -93,7 +91,7 @@ value_bool (const char *key, const char *value, bool *result)
       return 0;
     }
   }
-  nbdkit_error ("%s=%s: this is neither true nor false", key, value);
+  complain ("%s=%s: this is neither true nor false", key, value);
   return -1;
 }
 
@@ -108,12 +106,12 @@ value_number (const char *key, const char *value, const char *what,
   errno = 0;
   n = strtol (text, &end, 10);
   if (end == text || *end || !strchr ("-+0123456789", *text)) {
-    nbdkit_error ("%s=%s: the %s is not a number", key, value, what);
+    complain ("%s=%s: the %s is not a number", key, value, what);
     return -1;
   }
   if (errno == ERANGE || n < min || n > max) {
-    nbdkit_error ("%s=%s: the %s can be from %d to %d",
-                  key, value, what, min, max);
+    complain ("%s=%s: the %s can be from %d to %d",
+              key, value, what, min, max);
     return -1;
   }
   *result = n;
@@ -128,8 +126,8 @@ find_algorithm (const char *key, const char *value, const char *name,
 {
   if (zram_algorithm_find (name, algorithm))
     return 0;
-  nbdkit_error ("%s=%s: unknown algorithm (use lz4, lz4hc, zstd or none)",
-                key, value);
+  complain ("%s=%s: unknown algorithm (use lz4, lz4hc, zstd or none)",
+            key, value);
   return -1;
 }
 
@@ -141,8 +139,8 @@ set_level (const char *key, const char *value, const char *text,
 
   zram_algorithm_levels (codec->algorithm, &min, &max, &preset);
   if (min == max) {
-    nbdkit_error ("%s=%s: %s has no levels", key, value,
-                  zram_algorithm_name (codec->algorithm));
+    complain ("%s=%s: %s has no levels", key, value,
+              zram_algorithm_name (codec->algorithm));
     return -1;
   }
   return value_number (key, value, "level", text, min, max, &codec->level);
@@ -165,8 +163,8 @@ set_option (const char *key, const char *value, char *option,
     if (strcmp (option, options[i].name) == 0)
       return value_number (key, value, option, number, options[i].min,
                            options[i].max, options[i].result);
-  nbdkit_error ("%s=%s: '%s' is no option of it, or has no value "
-                "(as in level=1)", key, value, option);
+  complain ("%s=%s: '%s' is no option of it, or has no value "
+            "(as in level=1)", key, value, option);
   return -1;
 }
 
@@ -179,7 +177,7 @@ value_algorithm (const char *key, const char *value,
   int min, max, r;
 
   if (snprintf (text, sizeof text, "%s", value) >= (int) sizeof text) {
-    nbdkit_error ("%s=%s: too long", key, value);
+    complain ("%s=%s: too long", key, value);
     return -1;
   }
   if (find_algorithm (key, value, strsep (&rest, ","), &codec->algorithm)
@@ -202,7 +200,7 @@ value_file (const char *key, const char *value, size_t max,
   bool failed;
 
   if (p == NULL) {
-    nbdkit_error ("%s=%s: %m", key, value);
+    complain ("%s=%s: %m", key, value);
     if (fp)
       fclose (fp);
     return -1;
@@ -210,10 +208,10 @@ value_file (const char *key, const char *value, size_t max,
   *size = fread (p, 1, max + 1, fp);
   failed = ferror (fp);
   if (failed)
-    nbdkit_error ("%s=%s: cannot be read: %m", key, value);
+    complain ("%s=%s: cannot be read: %m", key, value);
   else if (*size == 0 || *size > max)
-    nbdkit_error ("%s=%s: the file must have from 1 to %zu bytes",
-                  key, value, max);
+    complain ("%s=%s: the file must have from 1 to %zu bytes",
+              key, value, max);
   fclose (fp);
   if (failed || *size == 0 || *size > max) {
     free (p);

@@ -1,0 +1,173 @@
+/* nbdkit-zram-plugin: SPDX-License-Identifier: BSD-3-Clause */
+
+/* Tiers as they are asked for.  See tiers.h.
+ *
+ * nbdkit changes its directory when it has started, and a connection to an
+ * NBD server may have to be made again later.  So the path of a socket that
+ * a URI has in it is made absolute, as the path of a file is.
+ */
+
+#include <config.h>
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#define NBDKIT_API_VERSION 2
+#include <nbdkit-plugin.h>
+
+#include "complain.h"
+#include "tiers.h"
+
+/* ---- Paths --------------------------------------------------------- */
+
+static bool
+is_uri (const char *text)
+{
+  return strstr (text, "://") != NULL;
+}
+
+/* Where the path of a socket begins in a URI; NULL if it has none. */
+static const char *
+find_socket (const char *uri)
+{
+  const char *p = strchr (uri, '?');
+
+  while (p && strncmp (p + 1, "socket=", 7) != 0)
+    p = strchr (p + 1, '&');
+  return p ? p + 8 : NULL;
+}
+
+bool
+tier_is_relative (const char *text)
+{
+  const char *path = is_uri (text) ? find_socket (text) : text;
+
+  return path && *path != '/' && strncasecmp (path, "%2f", 3) != 0;
+}
+
+/* PATH as a part of a URI. */
+static void
+put_escaped (FILE *fp, const char *path)
+{
+  static const char plain[] =
+    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/-._~";
+
+  for (; *path; path++)
+    if (strchr (plain, *path))
+      fputc (*path, fp);
+    else
+      fprintf (fp, "%%%02X", (unsigned char) *path);
+}
+
+/* The URI with the directory that we are in before the path of its socket.
+ */
+static char *
+absolute_uri (const char *uri)
+{
+  const char *path = find_socket (uri);
+  char *directory, *result = NULL;
+  size_t len;
+  FILE *fp;
+
+  if (!tier_is_relative (uri))
+    return strdup (uri);
+  directory = nbdkit_realpath (".");
+  fp = directory ? open_memstream (&result, &len) : NULL;
+  if (fp) {
+    fprintf (fp, "%.*s", (int) (path - uri), uri);
+    put_escaped (fp, directory);
+    fprintf (fp, "/%s", path);
+    if (fclose (fp) == EOF) {
+      free (result);
+      result = NULL;
+    }
+  }
+  free (directory);
+  return result;
+}
+
+/* ---- What is asked for --------------------------------------------- */
+
+int
+tier_place (struct tier_parameters *tier, const char *key, const char *text)
+{
+  if (*text == '\0') {
+    complain ("%s=: the path of the tier is empty", key);
+    return -1;
+  }
+  tier->text = text;
+  tier->uri = is_uri (text);
+  tier->place = tier->uri ? absolute_uri (text) : nbdkit_absolute_path (text);
+  if (tier->place)
+    return 0;
+  complain ("%s=%s: %m", key, text);
+  return -1;
+}
+
+void
+tier_free (struct tier_parameters *tier)
+{
+  free (tier->place);
+  tier->place = NULL;
+}
+
+/* Without a limit nothing would ever leave RAM. */
+int
+tier_check (const struct tier_parameters *tier, uint64_t mem_limit, bool swap)
+{
+  if (mem_limit == 0)
+    complain ("tier=%s: a tier is used when mem-limit is reached, and there "
+              "is no mem-limit", tier->text);
+  else if (swap)
+    complain ("tier=%s: with swap=true there can be no tiers: the kernel "
+              "may need memory to write to them", tier->text);
+  else if (tier->uri && tier->size_text)
+    complain ("tier-size=%s: of tier=%s the whole export is used",
+              tier->size_text, tier->text);
+  else
+    return 0;
+  return -1;
+}
+
+/* ---- Opening ------------------------------------------------------- */
+
+static int
+open_tier (const struct tier_parameters *p, struct zram_tier *tier)
+{
+  return p->uri ? zram_tier_nbd (p->place, p->force, tier)
+    : zram_tier_file (p->place, p->size, p->force, tier);
+}
+
+static void
+complain_of_opening (const char *text)
+{
+  if (errno == EEXIST)
+    complain ("tier=%s: there is something on it, which tier-force=true "
+              "would overwrite", text);
+  else if (errno == EINVAL)
+    complain ("tier=%s: it must have at least 2M (tier-size=SIZE gives "
+              "a file its size)", text);
+  else
+    complain ("tier=%s: %m", text);
+}
+
+int
+tier_add (struct zram_memory *memory, const struct tier_parameters *p)
+{
+  struct zram_tier tier;
+
+  if (open_tier (p, &tier) == -1) {
+    complain_of_opening (p->text);
+    return -1;
+  }
+  if (zram_add_tier (memory, &tier) == 0)
+    return 0;
+  complain ("tier=%s: %s", p->text, errno == ENOSPC
+            ? "mem-limit leaves no room for what it takes, or there are "
+              "eight tiers already"
+            : strerror (errno));
+  return -1;
+}
