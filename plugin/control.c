@@ -11,12 +11,18 @@
  *
  * libmicrohttpd could bind a socket by itself, but only a TCP one, so we
  * hand it one that is ready.  It has one thread, which sleeps in the
- * kernel until someone asks.  That thread calls answer_request, which
- * reads counters and waits for nothing: neither I/O on the disk nor
- * background work can hold it up, and it holds up neither.
+ * kernel until someone asks.  What only reads counters it answers itself:
+ * that waits for nothing, neither I/O on the disk nor background work can
+ * hold it up, and it holds up neither.  All else becomes a job (jobs.h),
+ * and the connection sleeps until that is done.  (A thread for each
+ * connection would be simpler here, but nothing should be made, and locked
+ * in memory, when the machine has no memory left.)
  *
- * No locks.  Everything in struct control is written before the thread
- * starts or after it has ended.
+ * A job goes on if its client goes away.
+ *
+ * No locks.  What is in struct control is written before the threads start
+ * or after they have ended.  An exchange belongs to the HTTP thread, but
+ * for the time of its job.
  */
 
 #include <config.h>
@@ -41,7 +47,8 @@
 #include <nbdkit-plugin.h>
 
 #include "control.h"
-#include "stats-json.h"
+#include "jobs.h"
+#include "requests.h"
 
 /* Statistics are asked for now and then, by a few.  The limits keep a
  * client that opens connections and falls silent from taking more than
@@ -57,7 +64,19 @@ struct control {
   dev_t dev;                    /* which file our socket is */
   ino_t ino;
   struct MHD_Daemon *daemon;    /* NULL: not started */
-  const struct disk *disk;
+  struct jobs *jobs;            /* the same */
+  struct disk *disk;
+};
+
+/* One request and its answer. */
+struct exchange {
+  struct job job;               /* the first, so that one is the other */
+  struct control *control;
+  struct MHD_Connection *connection;
+  struct request request;
+  struct answer answer;
+  bool has_body;
+  bool answered;
 };
 
 /* ---- The socket ---------------------------------------------------- */
@@ -205,72 +224,140 @@ control_bind (const char *path)
 
 /* ---- Answers ------------------------------------------------------- */
 
-static char *
-index_text (const struct disk *disk, size_t *len)
+/* The text now belongs to libmicrohttpd. */
+static struct MHD_Response *
+make_response (struct answer *answer)
 {
-  static const char text[] =
-    "nbdkit-zram-plugin " PACKAGE_VERSION "\n"
-    "\n"
-    "GET /stats   statistics of the disk, in JSON\n";
-  char *copy = strdup (text);
+  struct MHD_Response *response
+    = MHD_create_response_from_buffer (answer->len, answer->text,
+                                       MHD_RESPMEM_MUST_FREE);
 
-  (void) disk;
-  if (copy)
-    *len = sizeof text - 1;
-  return copy;
+  if (response)
+    answer->text = NULL;
+  return response;
 }
 
-static const struct endpoint {
-  const char *url;
-  const char *content_type;
-  char *(*text) (const struct disk *disk, size_t *len);
-} endpoints[] = {
-  { "/",      "text/plain; charset=utf-8", index_text },
-  { "/stats", "application/json",          stats_json },
-};
-
-/* Queue TEXT, which was allocated and now belongs to libmicrohttpd. */
 static enum MHD_Result
-send_text (struct MHD_Connection *connection, unsigned status,
-           const char *content_type, const char *allow,
-           char *text, size_t len)
+send_answer (struct MHD_Connection *connection, struct answer *answer)
 {
   struct MHD_Response *response;
   enum MHD_Result r;
 
-  response = MHD_create_response_from_buffer (len, text,
-                                              MHD_RESPMEM_MUST_FREE);
-  if (!response) {
-    free (text);
+  if (answer->text == NULL)
+    answer_error (answer, MHD_HTTP_INTERNAL_SERVER_ERROR, "out of memory");
+  response = make_response (answer);
+  if (!response)
     return MHD_NO;
-  }
 
   /* The numbers are of this moment. */
-  if (!MHD_add_response_header (response, "Content-Type", content_type) ||
+  if (!MHD_add_response_header (response, "Content-Type", answer->type) ||
       !MHD_add_response_header (response, "Cache-Control", "no-store") ||
-      (allow && !MHD_add_response_header (response, "Allow", allow)))
+      (answer->allow &&
+       !MHD_add_response_header (response, "Allow", answer->allow)))
     r = MHD_NO;
   else
-    r = MHD_queue_response (connection, status, response);
+    r = MHD_queue_response (connection, answer->status, response);
   MHD_destroy_response (response);
   return r;
 }
 
-static enum MHD_Result
-send_error (struct MHD_Connection *connection, unsigned status,
-            const char *allow, const char *message)
-{
-  char *text;
-  int len = asprintf (&text, "{\n  \"error\": \"%s\"\n}\n", message);
+/* ---- Requests ------------------------------------------------------ */
 
-  if (len == -1)
+static void
+run_job (struct job *job, bool cancelled)
+{
+  struct exchange *exchange = (struct exchange *) job;
+
+  if (cancelled)
+    answer_error (&exchange->answer, MHD_HTTP_SERVICE_UNAVAILABLE,
+                  "the server is stopping");
+  else
+    request_run (&exchange->request, &exchange->answer);
+  exchange->answered = true;
+  MHD_resume_connection (exchange->connection);
+}
+
+/* From now on the exchange is the job's.  libmicrohttpd asks us again when
+ * it has been resumed.
+ */
+static void
+make_job (struct exchange *exchange)
+{
+  exchange->job.run = run_job;
+  MHD_suspend_connection (exchange->connection);
+  if (jobs_add (exchange->control->jobs, &exchange->job))
+    return;
+  answer_error (&exchange->answer, MHD_HTTP_SERVICE_UNAVAILABLE,
+                "too many requests are waiting, or the server is stopping");
+  exchange->answered = true;
+  MHD_resume_connection (exchange->connection);
+}
+
+static enum MHD_Result
+take_parameter (void *opaque, enum MHD_ValueKind kind, const char *key,
+                const char *value)
+{
+  struct exchange *exchange = opaque;
+
+  (void) kind;
+  return request_parameter (&exchange->request, key, value ? value : "",
+                            &exchange->answer) ? MHD_YES : MHD_NO;
+}
+
+/* Find out what is wanted.  False if it has been answered. */
+static bool
+parse_request (struct exchange *exchange, const char *method, const char *url)
+{
+  struct request *request = &exchange->request;
+  struct answer *answer = &exchange->answer;
+
+  if (!request_begin (request, method, url, answer))
+    return false;
+  if (exchange->has_body && !request_is_quick (request)) {
+    answer_error (answer, MHD_HTTP_BAD_REQUEST, "there is a body, but "
+                  "parameters belong into the URL (curl --get -X POST)");
+    return false;
+  }
+  MHD_get_connection_values (exchange->connection, MHD_GET_ARGUMENT_KIND,
+                             take_parameter, exchange);
+  return answer->status == 0 && request_complete (request, answer);
+}
+
+static enum MHD_Result
+begin_exchange (struct control *control, struct MHD_Connection *connection,
+                void **opaque)
+{
+  struct exchange *exchange = calloc (1, sizeof *exchange);
+
+  if (exchange == NULL)
     return MHD_NO;
-  return send_text (connection, status, "application/json", allow, text, len);
+  exchange->control = control;
+  exchange->connection = connection;
+  exchange->request.disk = control->disk;
+  *opaque = exchange;
+  return MHD_YES;
+}
+
+static void
+end_exchange (void *opaque, struct MHD_Connection *connection,
+              void **request, enum MHD_RequestTerminationCode code)
+{
+  struct exchange *exchange = *request;
+
+  (void) opaque;
+  (void) connection;
+  (void) code;
+  if (exchange == NULL)
+    return;
+  request_free (&exchange->request);
+  free (exchange->answer.text);
+  free (exchange);
+  *request = NULL;
 }
 
 /* libmicrohttpd calls this once for the headers of a request, then for
  * each part of its body, and once more when all has arrived.  Only then
- * do we answer.  No request has a use for a body yet, so drop it.
+ * do we answer.
  */
 static enum MHD_Result
 answer_request (void *opaque, struct MHD_Connection *connection,
@@ -278,45 +365,29 @@ answer_request (void *opaque, struct MHD_Connection *connection,
                 const char *upload_data, size_t *upload_data_size,
                 void **request)
 {
-  static int seen;              /* only its address is used */
-  const struct control *control = opaque;
-  const struct endpoint *endpoint = NULL;
-  char *text;
-  size_t len, i;
+  struct exchange *exchange = *request;
 
   (void) version;
   (void) upload_data;
 
-  if (*request == NULL) {
-    *request = &seen;
-    return MHD_YES;
-  }
+  if (exchange == NULL)
+    return begin_exchange (opaque, connection, request);
   if (*upload_data_size > 0) {
+    exchange->has_body = true;
     *upload_data_size = 0;
     return MHD_YES;
   }
-
-  for (i = 0; i < sizeof endpoints / sizeof endpoints[0]; i++)
-    if (strcmp (url, endpoints[i].url) == 0)
-      endpoint = &endpoints[i];
-  if (!endpoint)
-    return send_error (connection, MHD_HTTP_NOT_FOUND, NULL,
-                       "not found, GET / lists what there is");
-
-  /* Of a HEAD request libmicrohttpd sends only the headers. */
-  if (strcmp (method, "GET") != 0 && strcmp (method, "HEAD") != 0)
-    return send_error (connection, MHD_HTTP_METHOD_NOT_ALLOWED, "GET, HEAD",
-                       "method not allowed, use GET");
-
-  text = endpoint->text (control->disk, &len);
-  if (!text)
-    return send_error (connection, MHD_HTTP_INTERNAL_SERVER_ERROR, NULL,
-                       "out of memory");
-  return send_text (connection, MHD_HTTP_OK, endpoint->content_type, NULL,
-                    text, len);
+  if (!exchange->answered && parse_request (exchange, method, url)) {
+    if (!request_is_quick (&exchange->request)) {
+      make_job (exchange);
+      return MHD_YES;
+    }
+    request_run (&exchange->request, &exchange->answer);
+  }
+  return send_answer (connection, &exchange->answer);
 }
 
-/* ---- The thread ---------------------------------------------------- */
+/* ---- The threads --------------------------------------------------- */
 
 /* What libmicrohttpd complains of are the mistakes of clients. */
 static void
@@ -340,11 +411,18 @@ control_start (struct control *control, struct disk *disk)
   }
 
   control->disk = disk;
+  control->jobs = jobs_start ();
+  if (!control->jobs) {
+    nbdkit_error ("control=%s: cannot start a thread: %m", control->path);
+    close (sock);
+    return -1;
+  }
   control->daemon =
-    MHD_start_daemon (MHD_USE_AUTO_INTERNAL_THREAD | MHD_USE_ITC |
+    MHD_start_daemon (MHD_USE_AUTO_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME |
                       MHD_USE_ERROR_LOG,
                       0, NULL, NULL, answer_request, control,
                       MHD_OPTION_EXTERNAL_LOGGER, log_message, NULL,
+                      MHD_OPTION_NOTIFY_COMPLETED, end_exchange, NULL,
                       MHD_OPTION_LISTEN_SOCKET, sock,
                       MHD_OPTION_CONNECTION_LIMIT,
                       (unsigned) CONNECTION_LIMIT,
@@ -380,8 +458,11 @@ control_free (struct control *control)
     return;
   if (control->sock != -1)
     remove_own_socket (control);
+  /* Connections must not sleep when the HTTP server stops. */
+  jobs_stop (control->jobs);
   if (control->daemon)
     MHD_stop_daemon (control->daemon);
+  jobs_free (control->jobs);
   if (control->sock != -1)
     close (control->sock);
   free (control->path);

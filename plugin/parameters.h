@@ -35,8 +35,8 @@
   "                          Repeatable, from fast to slow.\n"         \
   "tier-size=<SIZE>          Size of the tier before it.\n"            \
   "tier-force=true|false     Overwrite what is on the tier before it.\n" \
-  "control=<PATH>            Serve statistics over HTTP on this Unix\n" \
-  "                          domain socket (default: do not)."
+  "control=<PATH>            Serve statistics, and be told what to do, over\n" \
+  "                          HTTP on this Unix domain socket."
 
 /* Strings that are const belong to nbdkit. */
 struct parameters {
@@ -57,9 +57,6 @@ struct parameters {
   unsigned nr_tiers;
   char *control;                /* absolute path, or NULL */
 };
-
-/* Seconds. */
-#define AGE_MAX (366 * 24 * 3600)
 
 /* For swap=true. */
 #define RESERVE_DEFAULT (UINT64_C (16) << 20)

@@ -200,10 +200,13 @@ plugin_after_fork (void)
 static void
 plugin_cleanup (void)
 {
-  control_free (control);
-  control = NULL;
+  /* A request on the control socket that takes long ends when this
+   * begins, and control_free waits for it.
+   */
   if (disk.memory)
     zram_memory_stop (disk.memory);
+  control_free (control);
+  control = NULL;
 }
 
 /* ---- Connections --------------------------------------------------- */

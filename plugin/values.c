@@ -75,6 +75,18 @@ value_size (const char *key, const char *value, uint64_t *size)
 
 /* ---- Truth, and numbers -------------------------------------------- */
 
+int
+value_count (const char *key, const char *value, uint64_t *count)
+{
+  errno = 0;
+  *count = strtoull (value, NULL, 10);
+  if (value[strspn (value, "0123456789")] == '\0' && *count && errno == 0)
+    return 0;
+  complain ("%s=%s: this is not a number, from 1 to %" PRIu64, key, value,
+            UINT64_MAX);
+  return -1;
+}
+
 /* nbdkit_parse_bool would not say which parameter it was. */
 int
 value_bool (const char *key, const char *value, bool *result)

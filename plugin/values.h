@@ -1,7 +1,8 @@
 /* nbdkit-zram-plugin: SPDX-License-Identifier: BSD-3-Clause */
 
 /* Values of parameters.  KEY is the parameter, VALUE what the user wrote;
- * both are for messages.  All return -1 after a message, which names them.
+ * both are for messages.  All return -1 after a complaint (complain.h), which
+ * names them.
  */
 
 #ifndef VALUES_H
@@ -12,8 +13,14 @@
 
 #include "zram.h"
 
+/* The largest age of a page, in seconds. */
+#define AGE_MAX (366 * 24 * 3600)
+
 /* A number of bytes, with or without a suffix. */
 int value_size (const char *key, const char *value, uint64_t *size);
+
+/* How many: 1 or more. */
+int value_count (const char *key, const char *value, uint64_t *count);
 
 int value_bool (const char *key, const char *value, bool *result);
 
