@@ -171,6 +171,26 @@ set_tier_force (struct parameters *p, const char *key, const char *value)
 }
 
 static int
+set_policy (struct parameters *p, const char *key, const char *value)
+{
+  p->policy_text = value;
+  if (zram_policy_find (value, &p->policy))
+    return 0;
+  nbdkit_error ("%s=%s: unknown policy (use lru, mfu or smq)", key, value);
+  return -1;
+}
+
+/* The unit is written out, so that nobody takes it for a limit on what is
+ * stored.
+ */
+static int
+set_writeback_limit (struct parameters *p, const char *key, const char *value)
+{
+  p->writeback_limit_text = value;
+  return value_rate (key, value, &p->writeback_limit);
+}
+
+static int
 set_control (struct parameters *p, const char *key, const char *value)
 {
   if (*value == '\0') {
@@ -198,6 +218,8 @@ static const struct {
   { "tier", set_tier },
   { "tier-size", set_tier_size },
   { "tier-force", set_tier_force },
+  { "policy", set_policy },
+  { "writeback-limit", set_writeback_limit },
   { "control", set_control },
 };
 
@@ -224,6 +246,8 @@ parameters_memory_config (const struct parameters *p)
     .reserve = p->reserve,
     .recompress = p->recompress,
     .background_cpu = p->background_cpu,
+    .policy = p->policy,
+    .writeback_limit = p->writeback_limit,
   };
 }
 
@@ -276,11 +300,27 @@ complete_reserve (struct parameters *p)
   return 0;
 }
 
+/* What speaks of tiers, where there can be none. */
+static int
+refuse_without_tier (const char *key, const char *value)
+{
+  if (value == NULL)
+    return 0;
+  nbdkit_error ("%s=%s: this is about tiers, and there is no tier= "
+                "(and no control= to add one)", key, value);
+  return -1;
+}
+
 static int
 check_tiers (const struct parameters *p)
 {
   unsigned i;
 
+  if (p->nr_tiers == 0 && p->control == NULL
+      && (refuse_without_tier ("policy", p->policy_text) == -1
+          || refuse_without_tier ("writeback-limit",
+                                  p->writeback_limit_text) == -1))
+    return -1;
   for (i = 0; i < p->nr_tiers; i++)
     if (tier_check (&p->tiers[i], p->mem_limit, p->swap) == -1)
       return -1;

@@ -35,6 +35,10 @@
   "                          Repeatable, from fast to slow.\n"         \
   "tier-size=<SIZE>          Size of the tier before it.\n"            \
   "tier-force=true|false     Overwrite what is on the tier before it.\n" \
+  "policy=lru|mfu|smq        Who leaves RAM for a tier (default: lru).\n" \
+  "writeback-limit=<SIZE>/day\n"                                       \
+  "                          The most to write to all tiers\n"        \
+  "                          (default: no limit).\n"                  \
   "control=<PATH>            Serve statistics, and be told what to do, over\n" \
   "                          HTTP on this Unix domain socket."
 
@@ -55,6 +59,10 @@ struct parameters {
   const char *reserve_text;     /* as the user wrote it, for messages */
   struct tier_parameters tiers[ZRAM_TIERS_MAX];
   unsigned nr_tiers;
+  enum zram_policy policy;
+  const char *policy_text;      /* NULL: not given */
+  uint64_t writeback_limit;     /* bytes a day; 0: no limit */
+  const char *writeback_limit_text;     /* NULL: not given */
   char *control;                /* absolute path, or NULL */
 };
 
@@ -69,6 +77,7 @@ struct parameters {
       .level = 1,                               \
     },                                          \
     .allocator = ZRAM_ALLOCATOR_ZSMALLOC,       \
+    .policy = ZRAM_POLICY_LRU,                  \
     .recompress = {                             \
       .codec = {                                \
         .algorithm = ZRAM_ALGORITHM_ZSTD,       \

@@ -112,6 +112,12 @@ plugin_dump_plugin (void)
   printf ("\n");
   printf ("zram_default_allocator=%s\n",
           zram_allocator_name (preset.allocator));
+  printf ("zram_policies=");
+  for (i = 0; i < ZRAM_NR_POLICIES; i++)
+    printf ("%s%s", i ? "," : "", zram_policy_name (i));
+  printf ("\n");
+  printf ("zram_default_policy=%s\n", zram_policy_name (preset.policy));
+  printf ("zram_max_tiers=%d\n", ZRAM_TIERS_MAX);
   printf ("zram_swap=true,false\n");
   printf ("zram_default_reserve=%" PRIu64 "\n", RESERVE_DEFAULT);
 }
@@ -154,6 +160,8 @@ plugin_get_ready (void)
 
   disk.codec = parameters.codec;
   disk.allocator = parameters.allocator;
+  disk.policy = parameters.policy;
+  disk.writeback_limit = parameters.writeback_limit;
   disk.swap = parameters.swap;
   if (name_instance () == -1)
     return -1;

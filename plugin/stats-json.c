@@ -74,25 +74,68 @@ put_swap_safe (FILE *fp, const struct disk *disk,
 }
 
 static void
+put_field (FILE *fp, const char *name, uint64_t value)
+{
+  fprintf (fp, ",\n      \"%s\": %" PRIu64, name, value);
+}
+
+/* A ratio with three decimals; 0 if there is nothing to divide by. */
+static void
+put_ratio (FILE *fp, const char *name, uint64_t a, uint64_t b)
+{
+  uint64_t mille = b ? (unsigned __int128) a * 1000 / b : 0;
+
+  fprintf (fp, ",\n      \"%s\": %" PRIu64 ".%03" PRIu64, name, mille / 1000,
+           mille % 1000);
+}
+
+/* Nanoseconds become microseconds. */
+static void
+put_latency (FILE *fp, const char *name, const struct zram_latency *latency)
+{
+  const uint64_t ns[] = { latency->p50, latency->p99, latency->max };
+  unsigned i;
+
+  fprintf (fp, ",\n      \"%s\": {", name);
+  for (i = 0; i < 3; i++)
+    fprintf (fp, "%s \"%s\": %" PRIu64 ".%03" PRIu64, i ? "," : "",
+             i == 0 ? "p50" : i == 1 ? "p99" : "max", ns[i] / 1000,
+             ns[i] % 1000);
+  fprintf (fp, " }");
+}
+
+static void
+put_tier (FILE *fp, const struct zram_tier_stats *t)
+{
+  fprintf (fp, "\n    {\n      \"number\": %u", t->number);
+  put_field (fp, "size", t->size);
+  put_field (fp, "segments", t->segments);
+  put_field (fp, "free_segments", t->free_segments);
+  put_field (fp, "pages", t->pages);
+  put_field (fp, "clean_pages", t->clean_pages);
+  put_field (fp, "bytes_stored", t->bytes_stored);
+  put_field (fp, "bytes_live", t->bytes_live);
+  put_field (fp, "bytes_in", t->bytes_in);
+  put_field (fp, "bytes_written", t->bytes_written);
+  put_ratio (fp, "write_amplification", t->bytes_written, t->bytes_in);
+  put_field (fp, "reads", t->reads);
+  put_field (fp, "writes", t->writes);
+  put_field (fp, "read_errors", t->read_errors);
+  put_field (fp, "write_errors", t->write_errors);
+  put_latency (fp, "read_latency_us", &t->read_latency);
+  put_latency (fp, "write_latency_us", &t->write_latency);
+  fprintf (fp, "\n    }");
+}
+
+static void
 put_tiers (FILE *fp, const struct zram_memory_stats *m)
 {
   unsigned i;
 
   fprintf (fp, ",\n  \"tiers\": [");
   for (i = 0; i < m->nr_tiers; i++) {
-    const struct zram_tier_stats *t = &m->tiers[i];
-
-    fprintf (fp, "%s\n    {\n      \"size\": %" PRIu64
-             ",\n      \"segments\": %" PRIu64
-             ",\n      \"free_segments\": %" PRIu64
-             ",\n      \"pages\": %" PRIu64
-             ",\n      \"bytes_written\": %" PRIu64
-             ",\n      \"reads\": %" PRIu64 ",\n      \"writes\": %" PRIu64
-             ",\n      \"read_errors\": %" PRIu64
-             ",\n      \"write_errors\": %" PRIu64 "\n    }",
-             i ? "," : "", t->size, t->segments, t->free_segments, t->pages,
-             t->bytes_written, t->reads, t->writes, t->read_errors,
-             t->write_errors);
+    fputs (i ? "," : "", fp);
+    put_tier (fp, &m->tiers[i]);
   }
   fprintf (fp, m->nr_tiers ? "\n  ]" : " ]");
 }
@@ -149,6 +192,10 @@ stats_json (const struct disk *disk, size_t *len)
   put_number (fp, "reserve_low", m.reserve_low);
   put_number (fp, "reserve_waits", m.reserve_waits);
   put_swap_safe (fp, disk, &m);
+  put_name (fp, "policy", zram_policy_name (disk->policy));
+  put_number (fp, "writeback_limit", disk->writeback_limit);
+  put_number (fp, "writeback_left",
+              disk->writeback_limit ? m.writeback_left : 0);
   put_tiers (fp, &m);
   fputs ("\n}\n", fp);
 

@@ -73,6 +73,32 @@ value_size (const char *key, const char *value, uint64_t *size)
   return -1;
 }
 
+int
+value_rate (const char *key, const char *value, uint64_t *rate)
+{
+  const char *slash = strchr (value, '/');
+  char *size;
+  int r;
+
+  if (slash == NULL || strcmp (slash, "/day") != 0) {
+    complain ("%s=%s: this is not a rate, which is a size and /day, as in "
+              "20G/day", key, value);
+    return -1;
+  }
+  size = strndup (value, slash - value);
+  if (size == NULL) {
+    complain ("%s=%s: %m", key, value);
+    return -1;
+  }
+  r = value_size (key, size, rate);
+  free (size);
+  if (r == 0 && *rate == 0) {
+    complain ("%s=%s: nothing could be written", key, value);
+    return -1;
+  }
+  return r;
+}
+
 /* ---- Truth, and numbers -------------------------------------------- */
 
 int

@@ -19,6 +19,9 @@
 /* A number of bytes, with or without a suffix. */
 int value_size (const char *key, const char *value, uint64_t *size);
 
+/* A number of bytes, 1 or more, in a day: SIZE/day. */
+int value_rate (const char *key, const char *value, uint64_t *rate);
+
 /* How many: 1 or more. */
 int value_count (const char *key, const char *value, uint64_t *count);
 

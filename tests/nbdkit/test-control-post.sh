@@ -134,7 +134,9 @@ eq "age" "$(jq .age "$tmp/body")" 0
 stop_server disk
 
 # Without a limit there can be no tier.
-start_server disk 64M
+start_server disk 64M policy=smq writeback-limit=5G/day
+stat_is disk policy smq
+stat_is disk writeback_limit $((5 << 30))
 refused 400 mem-limit -- "/tier/add?tier=$tmp/t&tier-size=8M"
 stop_server disk
 

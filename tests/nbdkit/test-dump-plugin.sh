@@ -21,6 +21,7 @@ for line in name=zram api_version=2 thread_model=parallel \
             has_extents=1 has_can_fast_zero=1 has_can_multi_conn=1 \
             zram_dictionary=auto,none zram_swap=true,false \
             zram_default_reserve=16777216 \
+            zram_policies=lru,mfu,smq zram_default_policy=lru \
             zram_default_recompress=zstd,level=6,age=60,group=16; do
   grep -qx "$line" "$tmp/dump" || fail "no line $line"
 done

@@ -9,7 +9,8 @@
 cat "$tmp/help"
 for word in size= mem-limit= algorithm= allocator= control= dictionary= \
             swap= reserve= recompress= background-cpu= \
-            tier= tier-size= tier-force= \
+            tier= tier-size= tier-force= policy= writeback-limit= \
+            lru mfu smq /day \
             auto lz4 lz4hc zstd none zsmalloc zbud; do
   grep -qF -- "$word" "$tmp/help" || fail "--help does not name $word"
 done

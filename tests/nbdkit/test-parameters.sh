@@ -123,6 +123,19 @@ refused tier-size many -- 1G mem-limit=64M tier="$tmp/tier" tier-size=many
 refused tier-force true -- 1G mem-limit=64M tier-force=true
 refused tier-force maybe -- 1G mem-limit=64M tier="$tmp/tier" tier-force=maybe
 
+refused policy fifo smq -- 1G mem-limit=64M tier="$tmp/tier" policy=fifo
+refused policy lru tier -- 1G policy=lru
+refused writeback-limit 1G /day \
+        -- 1G mem-limit=64M tier="$tmp/tier" writeback-limit=1G
+refused writeback-limit 1G/hour /day \
+        -- 1G mem-limit=64M tier="$tmp/tier" writeback-limit=1G/hour
+refused writeback-limit 1Gday -- 1G writeback-limit=1Gday
+refused writeback-limit many -- 1G writeback-limit=many/day
+refused writeback-limit -- 1G writeback-limit=/day
+refused writeback-limit 0/day -- 1G writeback-limit=0/day
+refused writeback-limit 1G/day tier -- 1G writeback-limit=1G/day
+refused writeback-limit tier -- 1G mem-limit=64M writeback-limit=1G/day
+
 refused mem-limit 16M -- 1G swap=true mem-limit=16M
 refused mem-limit 40M -- 1G swap=true reserve=40M mem-limit=40M
 
@@ -161,6 +174,8 @@ accepted 1G dictionary="$tmp/file" background-cpu=1
 accepted 1G mem-limit=64M tier="$tmp/a,b=c" tier-size=8M
 accepted 1G mem-limit=64M tier="$tmp/a,b=c"
 accepted 1G mem-limit=64M tier="$tmp/file" tier-size=8M tier-force=true
+accepted 1G mem-limit=64M tier="$tmp/file" policy=lru writeback-limit=1/day
+accepted 1G policy=lru writeback-limit=1T/day control="$tmp/ctl"
 accepted 1G swap=false
 accepted 1G swap=true 2> "$tmp/privileges"
 accepted 1G swap=on reserve=1M mem-limit=16M 2> "$tmp/privileges"

@@ -20,6 +20,15 @@ at_least "pages on tiers" "$(stat_of disk bd_count)" $((48 << 8))
 eq "tiers" "$(stats disk | jq '.tiers | length')" 2
 at_least "pages on the second tier" \
          "$(stats disk | jq '.tiers[1].pages')" $((20 << 8))
+stats disk | jq -e '
+  (.policy == "lru") and .writeback_limit == 0 and .writeback_left == 0 and
+  ([.tiers[] |
+    .number, .size, .segments, .free_segments, .pages, .clean_pages,
+    .bytes_stored, .bytes_live, .bytes_in, .bytes_written,
+    .write_amplification, .reads, .writes, .read_errors, .write_errors,
+    (.read_latency_us, .write_latency_us | .p50, .p99, .max)] |
+    all (type == "number"))' ||
+  fail "a field is missing or has another type"
 nbdcopy "${uri[disk]}" "$tmp/copy"
 cmp -n $((64 << 20)) "$tmp/data" "$tmp/copy"
 at_least "reads" "$(stat_of disk bd_reads)" $((48 << 8))
