@@ -136,8 +136,8 @@ is_ours (const struct file *file, unsigned char *buf)
 static bool
 write_mark (const struct file *file, unsigned char *buf)
 {
-  tier_mark_fill (buf);
-  return file_write ((void *) file, buf, TIER_SEGMENT_SIZE, 0) == 0;
+  return tier_mark_fill (buf)
+    && file_write ((void *) file, buf, TIER_SEGMENT_SIZE, 0) == 0;
 }
 
 /* ---- Opening ------------------------------------------------------- */

@@ -9,26 +9,33 @@
 
 #include <string.h>
 
+#include <sys/random.h>
+
 #include "tier-mark.h"
 #include "tier.h"
 
 static const char mark[] = "nbdkit-zram-plugin tier\n";
 
+#define RANDOM_SIZE 16          /* at the end of it */
+
 bool
 tier_mark_allows (const unsigned char *start, size_t size)
 {
-  bool ours = size >= sizeof mark && memcmp (start, mark, sizeof mark) == 0;
+  bool ours = size >= TIER_MARK_SIZE
+    && memcmp (start, mark, sizeof mark) == 0;
   size_t i;
 
-  for (i = ours ? sizeof mark : 0; i < size; i++)
+  for (i = ours ? TIER_MARK_SIZE : 0; i < size; i++)
     if (start[i])
       return false;
   return true;
 }
 
-void
+bool
 tier_mark_fill (unsigned char *segment)
 {
   memset (segment, 0, TIER_SEGMENT_SIZE);
   memcpy (segment, mark, sizeof mark);
+  return getrandom (segment + TIER_MARK_SIZE - RANDOM_SIZE, RANDOM_SIZE, 0)
+    == RANDOM_SIZE;
 }

@@ -5,21 +5,36 @@
  * A connection serves one request at a time here, so there are several, if
  * the server allows that; they are lent like contexts (lend.c).
  *
- * A connection that breaks is made again, a few times.  What the server
- * then has need not be what we wrote, as it may have been restarted and be
- * empty: the checksums of records tell (tier.c).  One that has become
- * smaller is refused.
+ * A server can go away, and a host fall silent.  No request waits for long:
+ * libnbd's functions that wait for ever are not used (nbd_pread, and also
+ * nbd_shutdown), but those that only begin something, and nbd_poll.  A
+ * connection that breaks is made again, a few times; one on which nothing
+ * moves for SILENCE is broken.  When that has been of no use the server is
+ * *down*: requests fail at once, and one of them tries again now and then.
+ * Otherwise each of a thousand readers would wait out the same silence.
+ *
+ * What is at the end of a new connection need not be what we wrote to, as
+ * the server may have been started again with an empty export, or another
+ * one.  So each new connection begins with reading the mark.  If that is not
+ * ours, the server is down too: what is there may be somebody's.  It is not
+ * given up, as the right export may come back.  (That nothing wrong is ever
+ * returned does not rest on this but on the checksums of records, tier.c.)
+ *
+ * Locks: one, for what is known of the server.  It is not held while anybody
+ * waits.
  */
 
 #include <config.h>
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include <libnbd.h>
 
+#include "clock.h"
 #include "lend.h"
 #include "tier-mark.h"
 #include "tier.h"
@@ -27,22 +42,48 @@
 
 #define NR_CONNECTIONS 4
 
-/* How often to try a request, and how long to wait before trying again. */
+/* Nothing moves for so long: the other end is gone.  And the most that one
+ * request may take, however it moves.
+ */
+#define SILENCE_MS 10000
+#define REQUEST_NS (60 * CLOCK_SECOND)
+
+/* How often to try a request, and how long to wait before the second time;
+ * before the third, twice as long, and so on.
+ */
 #define TRIES 4
-#define PAUSE_NS 250000000
+#define PAUSE_NS 125000000
+
+/* How long a server that is down is left alone; when it is still down then,
+ * twice as long, up to a limit.
+ */
+#define DOWN_NS CLOCK_SECOND
+#define DOWN_MAX_NS (8 * CLOCK_SECOND)
+
+/* To say good-bye. */
+#define LEAVE_MS 1000
+
+enum health { UP, DOWN, FOREIGN };
 
 struct remote {
   char *uri;
+  zram_tier_say_fn *say;
   uint64_t size;
   bool can_trim;
   unsigned nr;
+  unsigned char mark[TIER_MARK_SIZE];
   struct lend lent;
   struct nbd_handle *handles[NR_CONNECTIONS];   /* NULL: not connected */
+
+  pthread_mutex_t lock;         /* covers the rest */
+  enum health health;
+  int err;                      /* why it is not UP */
+  uint64_t pause, again;        /* ns: to be left alone for, until */
 };
 
 enum operation { READ, WRITE, DISCARD };
 
-/* ---- Connections --------------------------------------------------- */
+/* ---- Waiting, but not for ever ------------------------------------- */
 
 static int
 nbd_errno (void)
@@ -50,17 +91,125 @@ nbd_errno (void)
   return nbd_get_errno () ? : EIO;
 }
 
+/* Let a connection do what it can.  False and errno if it is broken. */
+static bool
+make_progress (struct nbd_handle *nbd, int silence, uint64_t deadline)
+{
+  int r = nbd_poll (nbd, silence);
+
+  if (r == -1 && nbd_get_errno () != EINTR) {
+    errno = nbd_errno ();
+    return false;
+  }
+  errno = ETIMEDOUT;
+  return r != 0 && clock_ns () < deadline;
+}
+
+/* 0 if the server did it, 1 if it refused; -1 and errno if the connection is
+ * broken.  errno is what the server said if it refused.
+ */
+static int
+finish_request (struct nbd_handle *nbd, int64_t cookie)
+{
+  const uint64_t deadline = clock_ns () + REQUEST_NS;
+  int done;
+
+  if (cookie == -1) {
+    errno = nbd_errno ();
+    return -1;
+  }
+  while ((done = nbd_aio_command_completed (nbd, cookie)) == 0)
+    if (!make_progress (nbd, SILENCE_MS, deadline))
+      return -1;
+  if (done == 1)
+    return 0;
+  errno = nbd_errno ();
+  return nbd_aio_is_ready (nbd) == 1 && errno != ESHUTDOWN ? 1 : -1;
+}
+
+static int
+request (struct nbd_handle *nbd, enum operation operation, void *buf,
+         uint64_t count, uint64_t offset)
+{
+  const nbd_completion_callback none = NBD_NULL_COMPLETION;
+  int64_t cookie = -1;
+
+  switch (operation) {
+  case READ:
+    cookie = nbd_aio_pread (nbd, buf, count, offset, none, 0);
+    break;
+  case WRITE:
+    cookie = nbd_aio_pwrite (nbd, buf, count, offset, none, 0);
+    break;
+  case DISCARD:
+    cookie = nbd_aio_trim (nbd, count, offset, none, 0);
+    break;
+  }
+  return finish_request (nbd, cookie);
+}
+
+/* ---- Connections --------------------------------------------------- */
+
+static bool
+is_connected (struct nbd_handle *nbd)
+{
+  const uint64_t deadline = clock_ns () + REQUEST_NS;
+
+  while (nbd_aio_is_connecting (nbd) == 1)
+    if (!make_progress (nbd, SILENCE_MS, deadline))
+      return false;
+  errno = nbd_errno ();
+  return nbd_aio_is_ready (nbd) == 1;
+}
+
+/* NULL and errno on failure. */
 static struct nbd_handle *
 connect_to (const char *uri)
 {
   struct nbd_handle *nbd = nbd_create ();
+  int err;
 
-  if (nbd && nbd_connect_uri (nbd, uri) == 0)
+  if (nbd == NULL) {
+    errno = nbd_errno ();
+    return NULL;
+  }
+  if (nbd_aio_connect_uri (nbd, uri) == -1)
+    err = nbd_errno ();
+  else if (is_connected (nbd))
     return nbd;
-  errno = nbd_errno ();
-  if (nbd)
-    nbd_close (nbd);
+  else
+    err = errno;
+  nbd_close (nbd);
+  errno = err;
   return NULL;
+}
+
+static void
+disconnect (struct nbd_handle *nbd)
+{
+  const uint64_t deadline = clock_ns () + LEAVE_MS * (CLOCK_SECOND / 1000);
+
+  if (nbd_aio_disconnect (nbd, 0) == 0)
+    while (nbd_aio_is_closed (nbd) == 0 && nbd_aio_is_dead (nbd) == 0
+           && make_progress (nbd, LEAVE_MS, deadline))
+      ;
+  nbd_close (nbd);
+}
+
+/* Whether the export is the one that it was.  EXDEV if not. */
+static bool
+is_same (const struct remote *r, struct nbd_handle *nbd)
+{
+  unsigned char block[TIER_BLOCK];
+
+  if ((uint64_t) nbd_get_size (nbd) >= r->size) {
+    if (request (nbd, READ, block, sizeof block, 0) != 0)
+      return false;
+    if (memcmp (block, r->mark, sizeof r->mark) == 0)
+      return true;
+  }
+  errno = EXDEV;
+  return false;
 }
 
 /* The connection of a number, made if there is none. */
@@ -68,74 +217,150 @@ static struct nbd_handle *
 connection (struct remote *r, unsigned n)
 {
   struct nbd_handle *nbd = r->handles[n];
+  int err;
 
   if (nbd)
     return nbd;
   nbd = connect_to (r->uri);
-  if (nbd && (uint64_t) nbd_get_size (nbd) < r->size) {
+  if (nbd && !is_same (r, nbd)) {
+    err = errno;
     nbd_close (nbd);
     nbd = NULL;
-    errno = EIO;
+    errno = err;
   }
   r->handles[n] = nbd;
   return nbd;
 }
 
-/* ---- Requests ------------------------------------------------------ */
+/* ---- Up and down --------------------------------------------------- */
 
-static int
-request (struct nbd_handle *nbd, enum operation operation, void *buf,
-         uint64_t count, uint64_t offset)
+/* How often a request may try now; 0 and errno: it fails at once. */
+static unsigned
+may_try (struct remote *r)
 {
-  switch (operation) {
-  case READ:
-    return nbd_pread (nbd, buf, count, offset, 0);
-  case WRITE:
-    return nbd_pwrite (nbd, buf, count, offset, 0);
-  case DISCARD:
-    break;
+  const uint64_t now = clock_ns ();
+  unsigned tries = TRIES;
+
+  pthread_mutex_lock (&r->lock);
+  if (r->health != UP) {
+    tries = now < r->again ? 0 : 1;
+    errno = r->err;
+    if (tries)                  /* and nobody else until this is done */
+      r->again = now + 3 * REQUEST_NS;
   }
-  return nbd_trim (nbd, count, offset, 0);
+  pthread_mutex_unlock (&r->lock);
+  return tries;
 }
 
-/* One try.  After an error the connection is made anew: whether it is
- * still good is not worth asking.
+static const char *
+describe (enum health health)
+{
+  switch (health) {
+  case UP:
+    return "the server answers again";
+  case DOWN:
+    return "the server does not answer, what is there cannot be read "
+      "until it does";
+  case FOREIGN:
+    return "this is not the export that it was (was the server restarted?), "
+      "what was there cannot be read";
+  }
+  return "";
+}
+
+/* ERR: what became of a request; 0 if the server has answered.  Of those that
+ * were under way when it went down, the first one counts.
  */
+static void
+note (struct remote *r, int err, bool again)
+{
+  enum health health = err == 0 ? UP : err == EXDEV ? FOREIGN : DOWN;
+  bool changed;
+
+  pthread_mutex_lock (&r->lock);
+  changed = health != r->health;
+  if (r->health == UP)
+    r->pause = DOWN_NS;
+  else if (again && r->pause < DOWN_MAX_NS)
+    r->pause *= 2;
+  r->health = health;
+  r->err = err == EXDEV ? EIO : err;
+  r->again = clock_ns () + r->pause;
+  pthread_mutex_unlock (&r->lock);
+
+  if (changed && r->say)
+    r->say (r->uri, describe (health));
+}
+
+static bool
+is_up (struct remote *r)
+{
+  bool up;
+
+  pthread_mutex_lock (&r->lock);
+  up = r->health == UP;
+  pthread_mutex_unlock (&r->lock);
+  return up;
+}
+
+/* ---- Requests ------------------------------------------------------ */
+
+/* One try.  The result is that of request. */
 static int
 try_request (struct remote *r, unsigned n, enum operation operation,
              void *buf, uint64_t count, uint64_t offset)
 {
   struct nbd_handle *nbd = connection (r, n);
+  int result, err;
 
   if (nbd == NULL)
     return -1;
-  if (request (nbd, operation, buf, count, offset) == 0)
-    return 0;
-  errno = nbd_errno ();
-  nbd_close (nbd);
-  r->handles[n] = NULL;
-  return -1;
+  result = request (nbd, operation, buf, count, offset);
+  if (result == -1) {
+    err = errno;
+    nbd_close (nbd);
+    r->handles[n] = NULL;
+    errno = err;
+  }
+  return result;
+}
+
+/* So many tries, or fewer where more are of no use. */
+static int
+try_requests (struct remote *r, unsigned n, unsigned tries,
+              enum operation operation, void *buf, uint64_t count,
+              uint64_t offset)
+{
+  struct timespec pause = { .tv_nsec = PAUSE_NS };
+  bool again = tries == 1;
+  int result, err;
+
+  for (;;) {
+    result = try_request (r, n, operation, buf, count, offset);
+    err = errno;
+    if (result >= 0 || --tries == 0 || err == ETIMEDOUT || err == EXDEV)
+      break;
+    nanosleep (&pause, NULL);
+    pause.tv_nsec *= 2;
+  }
+  note (r, result == -1 ? err : 0, again);
+  errno = err == EXDEV ? EIO : err;
+  return result;
 }
 
 static int
 do_request (struct remote *r, enum operation operation, void *buf,
             uint64_t count, uint64_t offset)
 {
-  const struct timespec pause = { .tv_nsec = PAUSE_NS };
-  unsigned n = lend_take (&r->lent), tries;
-  int result, err;
+  unsigned n = lend_take (&r->lent);
+  unsigned tries = may_try (r);
+  int result = tries
+    ? try_requests (r, n, tries, operation, buf, count, offset) : -1;
+  int err = errno;
 
-  for (tries = 1; ; tries++) {
-    result = try_request (r, n, operation, buf, count, offset);
-    err = errno;
-    /* A full server stays full for now. */
-    if (result == 0 || tries == TRIES || err == ENOSPC)
-      break;
-    nanosleep (&pause, NULL);
-  }
   lend_return (&r->lent, n);
   errno = err;
-  return result;
+  return result == 0 ? 0 : -1;
 }
 
 static int
@@ -151,7 +376,7 @@ remote_write (void *opaque, const void *buf, size_t count, uint64_t offset)
 }
 
 /* It is only a favour, and there may be thousands: not worth to connect or
- * to wait for.
+ * to try again.
  */
 static void
 remote_discard (void *opaque, uint64_t count, uint64_t offset)
@@ -159,7 +384,7 @@ remote_discard (void *opaque, uint64_t count, uint64_t offset)
   struct remote *r = opaque;
   unsigned n;
 
-  if (!r->can_trim)
+  if (!r->can_trim || !is_up (r))
     return;
   n = lend_take (&r->lent);
   if (r->handles[n])
@@ -174,11 +399,10 @@ remote_close (void *opaque)
   unsigned i;
 
   for (i = 0; i < NR_CONNECTIONS; i++)
-    if (r->handles[i]) {
-      nbd_shutdown (r->handles[i], 0);
-      nbd_close (r->handles[i]);
-    }
+    if (r->handles[i])
+      disconnect (r->handles[i]);
   lend_destroy (&r->lent);
+  pthread_mutex_destroy (&r->lock);
   free (r->uri);
   free (r);
 }
@@ -211,10 +435,13 @@ look_at (struct remote *r)
   return lend_init (&r->lent, r->nr);
 }
 
-/* Leave alone what is not ours; then say that it is. */
+/* Leave alone what is not ours; then say that it is.  All by the first
+ * connection: there is no mark yet that others could look for.
+ */
 static int
 claim (struct remote *r, bool force)
 {
+  struct nbd_handle *nbd = r->handles[0];
   unsigned char *buf = malloc (TIER_SEGMENT_SIZE);
   int result = -1;
 
@@ -222,11 +449,13 @@ claim (struct remote *r, bool force)
     return -1;
   if (r->size < 2 * TIER_SEGMENT_SIZE)
     errno = EINVAL;
-  else if (remote_read (r, buf, TIER_SEGMENT_SIZE, 0) == 0) {
+  else if (request (nbd, READ, buf, TIER_SEGMENT_SIZE, 0) == 0) {
     errno = EEXIST;
-    if (force || tier_mark_allows (buf, TIER_SEGMENT_SIZE)) {
-      tier_mark_fill (buf);
-      result = remote_write (r, buf, TIER_SEGMENT_SIZE, 0);
+    if ((force || tier_mark_allows (buf, TIER_SEGMENT_SIZE))
+        && tier_mark_fill (buf)
+        && request (nbd, WRITE, buf, TIER_SEGMENT_SIZE, 0) == 0) {
+      memcpy (r->mark, buf, sizeof r->mark);
+      result = 0;
     }
   }
   free (buf);
@@ -234,13 +463,16 @@ claim (struct remote *r, bool force)
 }
 
 int
-zram_tier_nbd (const char *uri, bool force, struct zram_tier *tier)
+zram_tier_nbd (const char *uri, bool force, zram_tier_say_fn *say,
+               struct zram_tier *tier)
 {
   struct remote *r = calloc (1, sizeof *r);
   int err;
 
   if (r == NULL)
     return -1;
+  pthread_mutex_init (&r->lock, NULL);
+  r->say = say;
   r->uri = strdup (uri);
   if (r->uri && look_at (r) == 0 && claim (r, force) == 0) {
     *tier = (struct zram_tier) { &remote_ops, r, r->size };

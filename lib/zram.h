@@ -266,12 +266,21 @@ struct zram_tier {
 int zram_tier_file (const char *path, uint64_t wanted, bool force,
                     struct zram_tier *);
 
+/* What has become of a tier, as a sentence for whoever runs the server.  It
+ * is called by threads that do I/O, when something changes.
+ */
+typedef void zram_tier_say_fn (const char *name, const char *sentence);
+
 /* Storage on an NBD server, by its URI (nbd://, nbd+unix://, nbds://): all
  * of the export.  A connection that breaks is made again, for a second or
- * so.  -1 and errno: EROFS if the export is read-only, EEXIST and EINVAL as
- * above, or whatever libnbd says.
+ * so, and one on which nothing moves for ten is taken for broken.  Then, and
+ * if the server comes back with another export, reads and writes fail at
+ * once; whether it is back is looked for now and then.  SAY may be NULL.  -1
+ * and errno: EROFS if the export is read-only, EEXIST and EINVAL as above,
+ * or whatever libnbd says.
  */
-int zram_tier_nbd (const char *uri, bool force, struct zram_tier *);
+int zram_tier_nbd (const char *uri, bool force, zram_tier_say_fn *say,
+                   struct zram_tier *);
 
 /* Use a tier, below those that there are; I/O may go on meanwhile.  What the
  * memory has, it closes; so does this if it

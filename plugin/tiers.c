@@ -134,10 +134,17 @@ tier_check (const struct tier_parameters *tier, uint64_t mem_limit, bool swap)
 
 /* ---- Opening ------------------------------------------------------- */
 
+/* Called for tiers that are in use. */
+static void
+say (const char *uri, const char *sentence)
+{
+  nbdkit_error ("tier=%s: %s", uri, sentence);
+}
+
 static int
 open_tier (const struct tier_parameters *p, struct zram_tier *tier)
 {
-  return p->uri ? zram_tier_nbd (p->place, p->force, tier)
+  return p->uri ? zram_tier_nbd (p->place, p->force, say, tier)
     : zram_tier_file (p->place, p->size, p->force, tier);
 }
 

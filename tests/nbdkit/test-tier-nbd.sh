@@ -70,7 +70,8 @@ print(bad)' "${uri[disk]}" "$tmp/data"
 nbdcopy "$tmp/data" "${uri[disk]}"
 eq "pages that are lost while all is well" "$(look)" 0
 
-# Gone and back, empty, on the same socket.
+# Gone and back, empty, on the same socket.  It is not ours any more, and
+# left alone.
 kill -KILL "${pid[far]}"
 wait "${job[far]}" || :
 unset "job[far]"
@@ -79,9 +80,18 @@ lost=$(look)
 echo "lost: $lost of 128"
 at_least "pages that are lost" "$lost" 64
 at_most "pages that are lost" "$lost" 127
+eq "how often it was said" \
+   "$(grep -c 'not the export that it was' "$tmp/disk.log")" 1
+stat_is far orig_data_size 0
 
-# The disk works on, with what is new.
-nbdcopy "$tmp/data" "${uri[disk]}"
-eq "pages that are lost afterwards" "$(look)" 0
+# The disk works on, with what there is room for in RAM.
+"$python" -c '
+import sys
+from pages import *
+h = connect(sys.argv[1])
+h.trim(32 * MiB, 0)
+h.pwrite(noise(4 * MiB), 0)
+check("what was written", h.pread(4 * MiB, 0), noise(4 * MiB))
+' "${uri[disk]}"
 stop_server disk
 stop_server far
