@@ -9,6 +9,12 @@
  * What belongs to somebody is refused: a device that is mounted or in use
  * otherwise by the kernel (O_EXCL), a file that another server uses by its
  * lock, and the rest by the mark (tier-mark.c).
+ *
+ * When the machine swaps to us (ZRAM_TIER_SWAP), the kernel must be able to
+ * write without asking for memory, as it does to a swap file, and the rules
+ * are those of swapon: direct I/O, all blocks allocated and initialised, on
+ * a file system that writes them where they are.  Nothing is discarded, since
+ * that changes the file system's records.
  */
 
 #include <config.h>
@@ -20,18 +26,33 @@
 #include <string.h>
 #include <unistd.h>
 
-#include <linux/falloc.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
+
+#include <linux/falloc.h>
+#include <linux/fiemap.h>
 #include <linux/fs.h>
 
 #include "tier-mark.h"
 #include "tier.h"
 
+/* Extents that the kernel is asked for at a time. */
+#define NR_EXTENTS 32
+
 struct file {
   int fd;
   bool direct;
+};
+
+/* How it is to be opened. */
+struct request {
+  const char *path;
+  uint64_t wanted;              /* 0: what it has */
+  unsigned flags;
+  bool device;
+  bool created;                 /* it was not there */
 };
 
 /* ---- I/O ----------------------------------------------------------- */
@@ -119,6 +140,12 @@ static const struct zram_tier_ops file_ops = {
   .close = file_close,
 };
 
+static const struct zram_tier_ops file_ops_swap = {
+  .read = file_read,
+  .write = file_write,
+  .close = file_close,
+};
+
 /* ---- The mark ------------------------------------------------------ */
 
 /* Whether what is there is ours, or nothing.  EEXIST if not. */
@@ -140,17 +167,147 @@ write_mark (const struct file *file, unsigned char *buf)
     && file_write ((void *) file, buf, TIER_SEGMENT_SIZE, 0) == 0;
 }
 
+/* ---- Files that can be written without memory ---------------------- */
+
+/* Whether a file system writes blocks where they are.  Of others we know
+ * these that can tell which blocks a file has.
+ */
+static bool
+writes_in_place (const struct file *file)
+{
+  struct statfs fs;
+
+  if (fstatfs (file->fd, &fs) == -1)
+    return false;
+  errno = EOPNOTSUPP;
+  switch ((uint32_t) fs.f_type) {
+  case 0x9123683e:              /* btrfs */
+  case 0xca451a4e:              /* bcachefs */
+  case 0xf2f52010:              /* f2fs */
+    return false;
+  }
+  return true;
+}
+
+struct extents {
+  struct fiemap map;
+  struct fiemap_extent extents[NR_EXTENTS];
+};
+
+/* The extents of a file from OFFSET on.  EOPNOTSUPP if it is not known. */
+static bool
+get_extents (const struct file *file, uint64_t offset, uint64_t end,
+             struct extents *e)
+{
+  memset (e, 0, sizeof *e);
+  e->map.fm_start = offset;
+  e->map.fm_length = end - offset;
+  e->map.fm_flags = FIEMAP_FLAG_SYNC;
+  e->map.fm_extent_count = NR_EXTENTS;
+  if (ioctl (file->fd, FS_IOC_FIEMAP, &e->map) == 0)
+    return true;
+  if (errno == ENOTTY || errno == EINVAL)
+    errno = EOPNOTSUPP;
+  return false;
+}
+
+/* What the kernel would have to change, or to copy, in order to write. */
+#define NOT_READY (FIEMAP_EXTENT_UNKNOWN | FIEMAP_EXTENT_DELALLOC       \
+                   | FIEMAP_EXTENT_ENCODED | FIEMAP_EXTENT_DATA_ENCRYPTED \
+                   | FIEMAP_EXTENT_NOT_ALIGNED | FIEMAP_EXTENT_DATA_INLINE \
+                   | FIEMAP_EXTENT_DATA_TAIL | FIEMAP_EXTENT_UNWRITTEN  \
+                   | FIEMAP_EXTENT_SHARED)
+
+/* Whether all blocks are there: no holes, and nothing only reserved.
+ * ENODATA if not.
+ */
+static bool
+is_initialised (const struct file *file, uint64_t size)
+{
+  struct extents e;
+  uint64_t offset = 0;
+  unsigned i;
+
+  while (offset < size) {
+    if (!get_extents (file, offset, size, &e))
+      return false;
+    errno = ENODATA;
+    if (e.map.fm_mapped_extents == 0)
+      return false;
+    for (i = 0; i < e.map.fm_mapped_extents; i++) {
+      if (e.extents[i].fe_logical > offset
+          || e.extents[i].fe_flags & NOT_READY)
+        return false;
+      offset = e.extents[i].fe_logical + e.extents[i].fe_length;
+    }
+  }
+  return true;
+}
+
+static bool
+write_zeroes (const struct file *file, uint64_t size, unsigned char *buf)
+{
+  uint64_t offset, count;
+
+  memset (buf, 0, TIER_SEGMENT_SIZE);
+  for (offset = 0; offset < size; offset += count) {
+    count = size - offset < TIER_SEGMENT_SIZE ? size - offset
+      : TIER_SEGMENT_SIZE;
+    if (file_write ((void *) file, buf, count, offset) == -1)
+      return false;
+  }
+  return fsync (file->fd) == 0;
+}
+
+/* Have it so.  The file has its size; whoever has said what that is to be
+ * has its blocks written.
+ */
+static bool
+initialise (const struct file *file, const struct request *request,
+            uint64_t size, unsigned char *buf)
+{
+  if (is_initialised (file, size))
+    return true;
+  return errno == ENODATA && request->wanted
+    && write_zeroes (file, size, buf) && is_initialised (file, size);
+}
+
+/* Before anything is changed. */
+static bool
+can_swap (const struct file *file)
+{
+  struct extents e;
+
+  return writes_in_place (file) && get_extents (file, 0, TIER_BLOCK, &e);
+}
+
 /* ---- Opening ------------------------------------------------------- */
 
-static int
-open_with (const char *path, int flags, bool *direct)
+/* A file that cannot be opened with O_DIRECT would be made all the same. */
+static bool
+create (const char *path)
 {
-  int fd = open (path, O_RDWR | O_CLOEXEC | O_DIRECT | flags, 0600);
+  int fd = open (path, O_RDWR | O_CLOEXEC | O_CREAT | O_EXCL, 0600);
+
+  if (fd >= 0)
+    close (fd);
+  return fd >= 0;
+}
+
+static int
+open_file (const struct request *request, bool *direct)
+{
+  int flags = O_RDWR | O_CLOEXEC | (request->device ? O_EXCL : 0);
+  int fd = open (request->path, flags | O_DIRECT);
 
   *direct = fd >= 0;
-  if (fd == -1 && errno == EINVAL)
-    fd = open (path, O_RDWR | O_CLOEXEC | flags, 0600);
-  return fd;
+  if (fd >= 0 || errno != EINVAL)
+    return fd;
+  if (request->flags & ZRAM_TIER_SWAP) {
+    errno = EOPNOTSUPP;
+    return -1;
+  }
+  return open (request->path, flags);
 }
 
 /* The size of a device in bytes; false if it cannot be told. */
@@ -176,18 +333,18 @@ file_size (int fd, uint64_t wanted, uint64_t *size)
 
 /* The usable size, or 0 and errno. */
 static uint64_t
-size_of (const struct file *file, bool device, uint64_t wanted)
+size_of (const struct file *file, const struct request *request)
 {
   uint64_t size = 0;
 
-  if (!(device ? device_size (file->fd, &size)
-        : file_size (file->fd, wanted, &size)))
+  if (!(request->device ? device_size (file->fd, &size)
+        : file_size (file->fd, request->wanted, &size)))
     return 0;
   if (size < 2 * TIER_SEGMENT_SIZE) {
     errno = EINVAL;
     return 0;
   }
-  return wanted && wanted < size ? wanted : size;
+  return request->wanted && request->wanted < size ? request->wanted : size;
 }
 
 /* Two servers must not take one file for theirs.  (Of a device, the kernel
@@ -203,18 +360,33 @@ lock_file (const struct file *file)
   return false;
 }
 
+/* Whether the file may be used. */
+static bool
+may_use (const struct file *file, const struct request *request,
+         unsigned char *buf)
+{
+  bool regular = !request->device;
+
+  return (!regular || lock_file (file))
+    && (request->flags & ZRAM_TIER_FORCE || is_ours (file, buf))
+    && (!regular || !(request->flags & ZRAM_TIER_SWAP) || can_swap (file));
+}
+
 /* Nothing is changed before it is known that it may be.  Returns the size,
  * or 0 and errno.
  */
 static uint64_t
-claim (const struct file *file, bool device, uint64_t wanted, bool force)
+claim (const struct file *file, const struct request *request)
 {
   unsigned char *buf = aligned_alloc (TIER_BLOCK, TIER_SEGMENT_SIZE);
   uint64_t size = 0;
   int err;
 
-  if (buf && (device || lock_file (file)) && (force || is_ours (file, buf)))
-    size = size_of (file, device, wanted);
+  if (buf && may_use (file, request, buf))
+    size = size_of (file, request);
+  if (size && !request->device && request->flags & ZRAM_TIER_SWAP
+      && !initialise (file, request, size, buf))
+    size = 0;
   if (size && !write_mark (file, buf))
     size = 0;
   err = errno;
@@ -223,35 +395,53 @@ claim (const struct file *file, bool device, uint64_t wanted, bool force)
   return size;
 }
 
+/* NULL and errno on failure. */
+static struct file *
+open_claimed (const struct request *request, uint64_t *size)
+{
+  struct file *file = malloc (sizeof *file);
+  int err;
+
+  if (file == NULL)
+    return NULL;
+  file->fd = open_file (request, &file->direct);
+  *size = file->fd >= 0 ? claim (file, request) : 0;
+  if (*size)
+    return file;
+  err = errno;
+  if (file->fd >= 0)
+    close (file->fd);
+  free (file);
+  errno = err;
+  return NULL;
+}
+
 int
-zram_tier_file (const char *path, uint64_t wanted, bool force,
+zram_tier_file (const char *path, uint64_t wanted, unsigned flags,
                 struct zram_tier *tier)
 {
+  struct request request = { .path = path, .wanted = wanted, .flags = flags };
   struct stat st;
-  bool device = stat (path, &st) == 0 && S_ISBLK (st.st_mode);
   struct file *file;
+  uint64_t size;
   int err;
 
   if (wanted && wanted < 2 * TIER_SEGMENT_SIZE) {
     errno = EINVAL;
     return -1;
   }
-  file = malloc (sizeof *file);
-  if (file == NULL)
-    return -1;
-  file->fd = open_with (path, device ? O_EXCL : wanted ? O_CREAT : 0,
-                        &file->direct);
-  if (file->fd >= 0) {
+  request.device = stat (path, &st) == 0 && S_ISBLK (st.st_mode);
+  request.created = wanted && !request.device && create (path);
+  file = open_claimed (&request, &size);
+  if (file) {
     *tier = (struct zram_tier) {
-      &file_ops, file, claim (file, device, wanted, force),
+      flags & ZRAM_TIER_SWAP ? &file_ops_swap : &file_ops, file, size,
     };
-    if (tier->size)
-      return 0;
+    return 0;
   }
   err = errno;
-  if (file->fd >= 0)
-    close (file->fd);
-  free (file);
+  if (request.created)
+    unlink (path);
   errno = err;
   return -1;
 }

@@ -255,15 +255,21 @@ struct zram_tier {
   uint64_t size;                /* bytes; whole MiB of it are used */
 };
 
+#define ZRAM_TIER_FORCE 1       /* overwrite what is there */
+#define ZRAM_TIER_SWAP 2        /* need no memory to read and write */
+
 /* Storage in a file or on a block device.  A file gets the size WANTED and
  * is made (mode 0600) if it is not there; WANTED may be 0 for one that has
- * its size.  Of a device at most WANTED bytes are used.  -1 and errno:
- * EBUSY if a device is mounted or in use otherwise, or if another server
- * uses the file; EEXIST if there is
- * something on it that is not ours, unless FORCE; EINVAL if it is smaller
- * than 2 MiB.
+ * its size.  Of a device at most WANTED bytes are used.  With ZRAM_TIER_SWAP
+ * the blocks of a file must have been written, or, with a WANTED size, are
+ * written here, which takes its time; and what is not needed any more is not
+ * discarded.  -1 and errno: EBUSY if a device is mounted or in use
+ * otherwise, or if another server uses the file; EEXIST if there is
+ * something on it that is not ours, unless ZRAM_TIER_FORCE; EINVAL if it is
+ * smaller than 2 MiB; with ZRAM_TIER_SWAP, ENODATA if blocks have not been
+ * written and EOPNOTSUPP if the file system cannot do it.
  */
-int zram_tier_file (const char *path, uint64_t wanted, bool force,
+int zram_tier_file (const char *path, uint64_t wanted, unsigned flags,
                     struct zram_tier *);
 
 /* What has become of a tier, as a sentence for whoever runs the server.  It

@@ -142,7 +142,7 @@ add_tiers (void)
   unsigned i;
 
   for (i = 0; i < parameters.nr_tiers; i++)
-    if (tier_add (disk.memory, &parameters.tiers[i]) == -1)
+    if (tier_add (disk.memory, &parameters.tiers[i], parameters.swap) == -1)
       return -1;
   return 0;
 }

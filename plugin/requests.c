@@ -40,7 +40,6 @@ enum {
   HTTP_METHOD_NOT_ALLOWED = 405,
   HTTP_CONFLICT = 409,
   HTTP_INTERNAL_SERVER_ERROR = 500,
-  HTTP_NOT_IMPLEMENTED = 501,
   HTTP_BAD_GATEWAY = 502,
   HTTP_SERVICE_UNAVAILABLE = 503,
   HTTP_INSUFFICIENT_STORAGE = 507,
@@ -112,7 +111,9 @@ status_of (int err)
   case EISDIR:
   case ENAMETOOLONG:
   case ENOENT:
+  case ENODATA:
   case ENOTDIR:
+  case EOPNOTSUPP:
   case EPERM:
   case EROFS:
     return HTTP_BAD_REQUEST;
@@ -129,8 +130,6 @@ status_of (int err)
     return HTTP_INSUFFICIENT_STORAGE;
   case ECANCELED:
     return HTTP_SERVICE_UNAVAILABLE;
-  case ENOTSUP:
-    return HTTP_NOT_IMPLEMENTED;
   }
   return HTTP_INTERNAL_SERVER_ERROR;
 }
@@ -311,7 +310,7 @@ run_add (struct request *request, struct answer *answer)
 
   complain_into (message, sizeof message);
   errno = 0;
-  r = tier_add (disk->memory, &request->place);
+  r = tier_add (disk->memory, &request->place, disk->swap);
   complain_into (NULL, 0);
   if (r == -1) {
     answer_error (answer, status_of (errno), message);

@@ -14,12 +14,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <unistd.h>
 
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
 
 #include "complain.h"
 #include "tiers.h"
+
+/* A file as large as this takes its time to be written. */
+#define LARGE_SIZE (UINT64_C (1) << 30)
 
 /* ---- Paths --------------------------------------------------------- */
 
@@ -121,9 +125,9 @@ tier_check (const struct tier_parameters *tier, uint64_t mem_limit, bool swap)
   if (mem_limit == 0)
     complain ("tier=%s: a tier is used when mem-limit is reached, and there "
               "is no mem-limit", tier->text);
-  else if (swap)
-    complain ("tier=%s: with swap=true there can be no tiers: the kernel "
-              "may need memory to write to them", tier->text);
+  else if (swap && tier->uri)
+    complain ("tier=%s: with swap=true a tier cannot be on an NBD server: "
+              "a connection needs memory", tier->text);
   else if (tier->uri && tier->size_text)
     complain ("tier-size=%s: of tier=%s the whole export is used",
               tier->size_text, tier->text);
@@ -142,31 +146,61 @@ say (const char *uri, const char *sentence)
 }
 
 static int
-open_tier (const struct tier_parameters *p, struct zram_tier *tier)
+open_tier (const struct tier_parameters *p, bool swap, struct zram_tier *tier)
 {
+  unsigned flags = (p->force ? ZRAM_TIER_FORCE : 0)
+    | (swap ? ZRAM_TIER_SWAP : 0);
+
   return p->uri ? zram_tier_nbd (p->place, p->force, say, tier)
-    : zram_tier_file (p->place, p->size, p->force, tier);
+    : zram_tier_file (p->place, p->size, flags, tier);
 }
 
 static void
 complain_of_opening (const char *text)
 {
-  if (errno == EEXIST)
+  switch (errno) {
+  case EEXIST:
     complain ("tier=%s: there is something on it, which tier-force=true "
               "would overwrite", text);
-  else if (errno == EINVAL)
+    break;
+  case EINVAL:
     complain ("tier=%s: it must have at least 2M (tier-size=SIZE gives "
               "a file its size)", text);
-  else
+    break;
+  case ENODATA:
+    complain ("tier=%s: with swap=true all of the file must have been "
+              "written (tier-size=SIZE does that)", text);
+    break;
+  case EOPNOTSUPP:
+    complain ("tier=%s: with swap=true the file system must be one that can "
+              "swap to a file, with direct I/O (such as ext4 or XFS), or it "
+              "must be a block device", text);
+    break;
+  default:
     complain ("tier=%s: %m", text);
+  }
+}
+
+/* With swap=true, a file that is made is written once; it will be asked why
+ * that takes so long.
+ */
+static void
+announce (const struct tier_parameters *p, bool swap)
+{
+  if (swap && !p->uri && p->size >= LARGE_SIZE
+      && access (p->place, F_OK) == -1)
+    nbdkit_error ("tier=%s: writing zeroes, once (this may take a while)",
+                  p->text);
 }
 
 int
-tier_add (struct zram_memory *memory, const struct tier_parameters *p)
+tier_add (struct zram_memory *memory, const struct tier_parameters *p,
+          bool swap)
 {
   struct zram_tier tier;
 
-  if (open_tier (p, &tier) == -1) {
+  announce (p, swap);
+  if (open_tier (p, swap, &tier) == -1) {
     complain_of_opening (p->text);
     return -1;
   }

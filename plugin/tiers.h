@@ -35,6 +35,7 @@ int tier_check (const struct tier_parameters *, uint64_t mem_limit,
                 bool swap);
 
 /* Open it and have the memory use it.  -1 and errno after a complaint. */
-int tier_add (struct zram_memory *, const struct tier_parameters *);
+int tier_add (struct zram_memory *, const struct tier_parameters *,
+              bool swap);
 
 #endif /* TIERS_H */

@@ -107,7 +107,9 @@ refused reserve abc -- 1G swap=true reserve=abc
 refused reserve 1023K 1M -- 1G swap=true reserve=1023K
 refused reserve 65G 64G -- 1G swap=true reserve=65G
 refused tier mem-limit -- 1G tier="$tmp/tier" tier-size=8M
-refused tier swap -- 1G mem-limit=64M swap=true tier="$tmp/tier" tier-size=8M
+refused tier nbd://localhost swap \
+        -- 1G mem-limit=64M swap=true tier=nbd://localhost
+refused tier "$tmp/tier" -- 1G mem-limit=64M swap=true tier="$tmp/tier"
 refused tier "$tmp/tier" -- 1G mem-limit=64M tier="$tmp/tier"
 refused tier "$tmp/tier" 2M -- 1G mem-limit=64M tier="$tmp/tier" tier-size=1M
 refused tier "$tmp/none/t" -- 1G mem-limit=64M tier="$tmp/none/t" tier-size=8M

@@ -362,7 +362,7 @@ START_TEST (test_bad_tiers)
   ck_assert_errno (zram_add_tier (memory, &tier) == -1, EINVAL);
   ck_assert_uint_eq (second.closed, 1);
   storage_destroy (&second);
-  ck_assert_errno (zram_tier_file ("/nowhere/tier", 4 * MIB, false, &tier)
+  ck_assert_errno (zram_tier_file ("/nowhere/tier", 4 * MIB, 0, &tier)
                    == -1, ENOENT);
   teardown ();
 }
@@ -376,17 +376,17 @@ START_TEST (test_file_of_others)
   int fd = mkstemp (name);
 
   ck_assert_int_eq (pwrite (fd, "precious", 8, 5000), 8);
-  ck_assert_errno (zram_tier_file (name, 4 * MIB, false, &tier) == -1,
+  ck_assert_errno (zram_tier_file (name, 4 * MIB, 0, &tier) == -1,
                    EEXIST);
   ck_assert_int_eq (pread (fd, back, 8, 5000), 8);
   ck_assert_int_eq (memcmp (back, "precious", 8), 0);
   ck_assert_int_eq (lseek (fd, 0, SEEK_END), 5008);
-  ck_assert_int_eq (zram_tier_file (name, 4 * MIB, true, &tier), 0);
+  ck_assert_int_eq (zram_tier_file (name, 4 * MIB, ZRAM_TIER_FORCE, &tier), 0);
   tier.ops->close (tier.opaque);
-  ck_assert_int_eq (zram_tier_file (name, 0, false, &tier), 0);
+  ck_assert_int_eq (zram_tier_file (name, 0, 0, &tier), 0);
   ck_assert_uint_eq (tier.size, 4 * MIB);
   /* In use. */
-  ck_assert_errno (zram_tier_file (name, 0, true, &second_tier) == -1, EBUSY);
+  ck_assert_errno (zram_tier_file (name, 0, ZRAM_TIER_FORCE, &second_tier) == -1, EBUSY);
   tier.ops->close (tier.opaque);
   close (fd);
   unlink (name);
@@ -404,8 +404,8 @@ START_TEST (test_file)
   close (fd);
   unlink (name);
   setup (2 * MIB);
-  ck_assert_errno (zram_tier_file (name, MIB, false, &tier) == -1, EINVAL);
-  ck_assert_int_eq (zram_tier_file (name, 32 * MIB, false, &tier), 0);
+  ck_assert_errno (zram_tier_file (name, MIB, 0, &tier) == -1, EINVAL);
+  ck_assert_int_eq (zram_tier_file (name, 32 * MIB, 0, &tier), 0);
   ck_assert_uint_eq (tier.size, 32 * MIB);
   ck_assert_int_eq (stat (name, &st), 0);
   ck_assert_uint_eq (st.st_mode & 07777, 0600);
