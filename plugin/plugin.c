@@ -208,13 +208,13 @@ plugin_after_fork (void)
 static void
 plugin_cleanup (void)
 {
-  /* A request on the control socket that takes long ends when this
-   * begins, and control_free waits for it.
-   */
+  /* A request on the control socket may take long. */
   if (disk.memory)
-    zram_memory_stop (disk.memory);
+    zram_interrupt (disk.memory);
   control_free (control);
   control = NULL;
+  if (disk.memory)
+    zram_memory_stop (disk.memory);
 }
 
 /* ---- Connections --------------------------------------------------- */

@@ -128,7 +128,7 @@ status_of (int err)
     return HTTP_BAD_GATEWAY;
   case ENOSPC:
     return HTTP_INSUFFICIENT_STORAGE;
-  case ECANCELED:
+  case EINTR:
     return HTTP_SERVICE_UNAVAILABLE;
   }
   return HTTP_INTERNAL_SERVER_ERROR;
@@ -198,7 +198,7 @@ reason_of_move (int err, int to)
   case ENOSPC:
     return to == ZRAM_LEVEL_RAM ? "there is no more room in RAM"
       : "there is no more room, or writeback-limit is reached";
-  case ECANCELED:
+  case EINTR:
     return "the server is stopping";
   }
   return strerror (err);
@@ -273,7 +273,7 @@ reason_of_remove (int err)
     return "a part of it cannot be read";
   case ENOSPC:
     return "there is not enough room elsewhere for what is on it";
-  case ECANCELED:
+  case EINTR:
     return "the server is stopping";
   }
   return strerror (err);

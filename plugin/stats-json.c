@@ -194,8 +194,7 @@ stats_json (const struct disk *disk, size_t *len)
   put_swap_safe (fp, disk, &m);
   put_name (fp, "policy", zram_policy_name (disk->policy));
   put_number (fp, "writeback_limit", disk->writeback_limit);
-  put_number (fp, "writeback_left",
-              disk->writeback_limit ? m.writeback_left : 0);
+  put_number (fp, "writeback_left", m.writeback_left);
   put_tiers (fp, &m);
   fputs ("\n}\n", fp);
 

@@ -21,6 +21,8 @@
 #include "complain.h"
 #include "values.h"
 
+#define RATE_MIN (UINT64_C (1) << 20)
+
 /* ---- Sizes --------------------------------------------------------- */
 
 /* Parse digits and at most one suffix.  A disk and a limit can both not
@@ -92,8 +94,8 @@ value_rate (const char *key, const char *value, uint64_t *rate)
   }
   r = value_size (key, size, rate);
   free (size);
-  if (r == 0 && *rate == 0) {
-    complain ("%s=%s: nothing could be written", key, value);
+  if (r == 0 && *rate < RATE_MIN) {
+    complain ("%s=%s: too small (use 1M/day or more)", key, value);
     return -1;
   }
   return r;

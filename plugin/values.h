@@ -19,7 +19,7 @@
 /* A number of bytes, with or without a suffix. */
 int value_size (const char *key, const char *value, uint64_t *size);
 
-/* A number of bytes, 1 or more, in a day: SIZE/day. */
+/* A number of bytes in a day, 1M or more: SIZE/day. */
 int value_rate (const char *key, const char *value, uint64_t *rate);
 
 /* How many: 1 or more. */

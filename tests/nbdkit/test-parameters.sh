@@ -134,7 +134,8 @@ refused writeback-limit 1G/hour /day \
 refused writeback-limit 1Gday -- 1G writeback-limit=1Gday
 refused writeback-limit many -- 1G writeback-limit=many/day
 refused writeback-limit -- 1G writeback-limit=/day
-refused writeback-limit 0/day -- 1G writeback-limit=0/day
+refused writeback-limit 0/day 1M -- 1G writeback-limit=0/day
+refused writeback-limit 1023K 1M -- 1G writeback-limit=1023K/day
 refused writeback-limit 1G/day tier -- 1G writeback-limit=1G/day
 refused writeback-limit tier -- 1G mem-limit=64M writeback-limit=1G/day
 
@@ -176,7 +177,7 @@ accepted 1G dictionary="$tmp/file" background-cpu=1
 accepted 1G mem-limit=64M tier="$tmp/a,b=c" tier-size=8M
 accepted 1G mem-limit=64M tier="$tmp/a,b=c"
 accepted 1G mem-limit=64M tier="$tmp/file" tier-size=8M tier-force=true
-accepted 1G mem-limit=64M tier="$tmp/file" policy=lru writeback-limit=1/day
+accepted 1G mem-limit=64M tier="$tmp/file" policy=lru writeback-limit=1M/day
 accepted 1G policy=lru writeback-limit=1T/day control="$tmp/ctl"
 accepted 1G swap=false
 accepted 1G swap=true 2> "$tmp/privileges"

@@ -381,12 +381,14 @@ START_TEST (test_file_of_others)
   ck_assert_int_eq (pread (fd, back, 8, 5000), 8);
   ck_assert_int_eq (memcmp (back, "precious", 8), 0);
   ck_assert_int_eq (lseek (fd, 0, SEEK_END), 5008);
-  ck_assert_int_eq (zram_tier_file (name, 4 * MIB, ZRAM_TIER_FORCE, &tier), 0);
+  ck_assert_int_eq (zram_tier_file (name, 4 * MIB, ZRAM_TIER_FORCE, &tier),
+                    0);
   tier.ops->close (tier.opaque);
   ck_assert_int_eq (zram_tier_file (name, 0, 0, &tier), 0);
   ck_assert_uint_eq (tier.size, 4 * MIB);
   /* In use. */
-  ck_assert_errno (zram_tier_file (name, 0, ZRAM_TIER_FORCE, &second_tier) == -1, EBUSY);
+  ck_assert_errno (zram_tier_file (name, 0, ZRAM_TIER_FORCE, &second_tier)
+                   == -1, EBUSY);
   tier.ops->close (tier.opaque);
   close (fd);
   unlink (name);
