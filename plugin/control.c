@@ -21,8 +21,8 @@
  * A job goes on if its client goes away.
  *
  * No locks.  What is in struct control is written before the threads start
- * or after they have ended.  An exchange belongs to the HTTP thread, but
- * for the time of its job.
+ * or after they have ended, but for one counter.  An exchange belongs to the
+ * HTTP thread, but for the time of its job.
  */
 
 #include <config.h>
@@ -30,11 +30,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <sys/socket.h>
@@ -65,6 +67,7 @@ struct control {
   ino_t ino;
   struct MHD_Daemon *daemon;    /* NULL: not started */
   struct jobs *jobs;            /* the same */
+  _Atomic unsigned pending;     /* jobs of which the answer was not sent */
   struct disk *disk;
 };
 
@@ -75,7 +78,7 @@ struct exchange {
   struct MHD_Connection *connection;
   struct request request;
   struct answer answer;
-  bool has_body;
+  bool has_body, is_job;
   bool answered;
 };
 
@@ -284,6 +287,8 @@ static void
 make_job (struct exchange *exchange)
 {
   exchange->job.run = run_job;
+  exchange->is_job = true;
+  atomic_fetch_add (&exchange->control->pending, 1);
   MHD_suspend_connection (exchange->connection);
   if (jobs_add (exchange->control->jobs, &exchange->job))
     return;
@@ -349,6 +354,8 @@ end_exchange (void *opaque, struct MHD_Connection *connection,
   (void) code;
   if (exchange == NULL)
     return;
+  if (exchange->is_job)
+    atomic_fetch_sub (&exchange->control->pending, 1);
   request_free (&exchange->request);
   free (exchange->answer.text);
   free (exchange);
@@ -451,6 +458,17 @@ remove_own_socket (const struct control *control)
     unlink (control->path);
 }
 
+/* Have the answers of jobs sent, as far as clients take them. */
+static void
+wait_for_answers (struct control *control)
+{
+  const struct timespec pause = { .tv_nsec = 10000000 };
+  unsigned tries;
+
+  for (tries = 0; atomic_load (&control->pending) && tries < 100; tries++)
+    nanosleep (&pause, NULL);
+}
+
 void
 control_free (struct control *control)
 {
@@ -460,8 +478,10 @@ control_free (struct control *control)
     remove_own_socket (control);
   /* Connections must not sleep when the HTTP server stops. */
   jobs_stop (control->jobs);
-  if (control->daemon)
+  if (control->daemon) {
+    wait_for_answers (control);
     MHD_stop_daemon (control->daemon);
+  }
   jobs_free (control->jobs);
   if (control->sock != -1)
     close (control->sock);
