@@ -128,6 +128,7 @@ serve "$tmp/export"
   "$NBDKIT" -P "$tmp/daemon.pid" -U "$tmp/daemon.sock" zram 256M \
             mem-limit=16M tier='nbd+unix:///?socket=far.sock'
 )
+wait_until 60 test -s "$tmp/daemon.pid" || fail "the daemon does not start"
 on_exit+=('kill -KILL "$(cat "$tmp/daemon.pid")" 2>/dev/null')
 eq "directory of the server" \
    "$(readlink "/proc/$(cat "$tmp/daemon.pid")/cwd")" /

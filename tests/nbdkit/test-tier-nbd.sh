@@ -93,5 +93,12 @@ h.trim(32 * MiB, 0)
 h.pwrite(noise(4 * MiB), 0)
 check("what was written", h.pread(4 * MiB, 0), noise(4 * MiB))
 ' "${uri[disk]}"
+
+# The new export can be given to it as another tier, which takes what the
+# first one refuses.
+curl -sS --fail --max-time 60 --unix-socket "${ctl[disk]}" -X POST --get \
+     --data-urlencode "tier=${uri[far]}" http://zram/tier/add
+nbdcopy "$tmp/data" "${uri[disk]}"
+eq "pages that are lost afterwards" "$(look)" 0
 stop_server disk
 stop_server far

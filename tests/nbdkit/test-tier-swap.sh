@@ -53,7 +53,7 @@ fill ()
 
   for i in 1 2; do
     nbdcopy "$tmp/data" "${uri[$1]}"
-    at_least "pages on the tier" "$(stat_of "$1" bd_count)" $((24 << 8))
+    at_least "pages on the tier" "$(stat_of "$1" bd_count)" $((16 << 8))
     nbdcopy "${uri[$1]}" "$tmp/copy"
     cmp -n $((80 << 20)) "$tmp/data" "$tmp/copy"
     "$python" -c '
