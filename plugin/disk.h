@@ -18,6 +18,7 @@ struct disk {
   enum zram_allocator allocator;
   enum zram_policy policy;
   uint64_t writeback_limit;     /* bytes a day; 0: none */
+  unsigned idle_age;            /* seconds, after which pages are idle */
 };
 
 #endif /* DISK_H */

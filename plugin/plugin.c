@@ -162,6 +162,7 @@ plugin_get_ready (void)
   disk.allocator = parameters.allocator;
   disk.policy = parameters.policy;
   disk.writeback_limit = parameters.writeback_limit;
+  disk.idle_age = parameters.recompress.age;
   disk.swap = parameters.swap;
   if (name_instance () == -1)
     return -1;

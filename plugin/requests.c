@@ -22,6 +22,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <sys/stat.h>
+
 #include "complain.h"
 #include "requests.h"
 #include "stats-json.h"
@@ -323,11 +325,22 @@ run_add (struct request *request, struct answer *answer)
 
 /* ---- Parameters, one by one ---------------------------------------- */
 
+/* Of older pages it is not known how old they are, and whoever asks for those
+ * does not mean all that are idle.
+ */
 static int
 set_age (struct request *request, const char *key, const char *value)
 {
-  return value_number (key, value, "age in seconds", value, 0, AGE_MAX,
-                       &request->age);
+  unsigned most = request->disk->idle_age;
+
+  if (value_number (key, value, "age in seconds", value, 0, AGE_MAX,
+                    &request->age) == -1)
+    return -1;
+  if ((unsigned) request->age <= most)
+    return 0;
+  complain ("%s=%s: ages are known up to %u seconds, by age= of recompress=",
+            key, value, most);
+  return -1;
 }
 
 static int
@@ -493,13 +506,32 @@ check_migrate (struct request *request)
   return -1;
 }
 
+/* With swap=true, to make a file means to write to all of it.  That may take
+ * many minutes, and could not be interrupted.
+ */
+static bool
+is_to_be_written (const struct tier_parameters *place)
+{
+  struct stat st;
+
+  return place->size_text && !place->uri
+    && (stat (place->place, &st) == -1 || !S_ISBLK (st.st_mode));
+}
+
 static int
 check_add (struct request *request)
 {
+  const struct tier_parameters *place = &request->place;
   struct zram_memory_stats stats;
 
+  if (request->disk->swap && is_to_be_written (place)) {
+    complain ("tier-size=%s: with swap=true, write zeroes to all of the file "
+              "before it is added (dd if=/dev/zero of=%s bs=1M count=...)",
+              place->size_text, place->text);
+    return -1;
+  }
   zram_memory_stats (request->disk->memory, &stats);
-  return tier_check (&request->place, stats.mem_limit, request->disk->swap);
+  return tier_check (place, stats.mem_limit, request->disk->swap);
 }
 
 /* ---- What there is ------------------------------------------------- */

@@ -57,6 +57,7 @@ refused 405 -- /stats
 
 refused 400 age=-1 -- '/idle?age=-1'
 refused 400 age=1h -- '/idle?age=1h'
+refused 400 age=61 60 -- '/idle?age=61'
 refused 400 age= -- '/idle?age='
 refused 400 age= -- '/idle?age'
 refused 400 age=2 already -- '/idle?age=1&age=2'

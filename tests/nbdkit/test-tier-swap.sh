@@ -73,6 +73,20 @@ start_server disk 256M mem-limit=64M swap=true \
 at_least "MiB that the file has" "$(blocks)" 64
 fill disk
 at_least "MiB that it has when all was trimmed" "$(blocks)" 64
+
+# One that is added later must have been written before.
+add ()
+{
+  curl -sS --max-time 60 -o "$tmp/body" -w '%{http_code}\n' -X POST \
+       --unix-socket "${ctl[disk]}" "http://zram/tier/add?tier=$place/$1"
+  cat "$tmp/body" >&2
+}
+eq "status" "$(add 'later&tier-size=8M')" 400
+truncate -s 8M "$place/later"
+eq "status" "$(add later)" 400
+dd if=/dev/zero of="$place/later" bs=1M count=8 status=none
+eq "status" "$(add later)" 200
+eq "tiers" "$(stats disk | jq '.tiers | length')" 2
 stop_server disk
 
 # It can be used again, whatever its size is said to be.
