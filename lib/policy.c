@@ -32,6 +32,11 @@ policy_init (struct zram_store *store)
   if (smq_init (&p->smq, &store->memory->limit, clusters) == -1)
     return -1;
   p->on = true;
+  /* Where no memory must be asked for later, all of it comes now. */
+  if (store->memory->reserve && smq_reserve (&p->smq, clusters) == -1) {
+    policy_destroy (store);
+    return -1;
+  }
   return 0;
 }
 
