@@ -5,9 +5,10 @@
  * The trace (trace.h) is replayed to a store whose memory is limited to a
  * part of what the trace needs, and that has a tier in anonymous memory.
  * It is the real store, real compression and the real tier format; only
- * time is not.  There are no background threads: what they would do is done
- * here, between two pages, whenever it is due.  So a run gives the same
- * result each time, however busy the machine is.
+ * time is not: it is the time of the trace.  There are no background
+ * threads: what they would do is done here, between two pages, whenever it
+ * is due.  So a run gives the same result each time, however busy the machine
+ * is.
  *
  * The contents of a page are different for each page and each time that it
  * is written, and are compared when it is read.  Compressed, they are as
@@ -28,6 +29,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <sys/mman.h>
 
 #include "bench.h"
@@ -50,11 +52,24 @@
 #define FREE_HIGH 8
 #define FREE_MEAN (3. / 32)
 
-/* A walk makes pages older after so many seconds of the trace, and when this
- * part of what is in RAM was written or missed.
+/* A page is idle after so many seconds of the trace; a walk makes pages older
+ * four times in that.
  */
-#define WALK_SECONDS 15
-#define WALK_PART 8
+#define IDLE_SECONDS 60
+
+/* ---- Time ---------------------------------------------------------- */
+
+/* Seconds.  That nothing begins at 0 is on purpose. */
+static time_t seconds = 1000;
+
+/* The library asks this one, and not the C library's. */
+int
+clock_gettime (clockid_t clock, struct timespec *ts)
+{
+  (void) clock;
+  *ts = (struct timespec) { .tv_sec = seconds };
+  return 0;
+}
 
 /* ---- Options ------------------------------------------------------- */
 
@@ -63,9 +78,10 @@ static struct options {
   double share;                 /* of the memory that all would need */
   double tier;                  /* times that memory */
   struct zram_codec codec;
+  unsigned walks;               /* see usage */
   bool no_reference, verbose;
 } options = {
-  .share = 0.25, .tier = 4, .codec = { ZRAM_ALGORITHM_LZ4, 1 },
+  .share = 0.25, .tier = 4, .codec = { ZRAM_ALGORITHM_LZ4, 1 }, .walks = 8,
 };
 
 static void
@@ -82,6 +98,9 @@ many reads need nothing from the tier.  TRACE may be -, standard input:\n\
       --share=PERCENT   memory, of what the trace takes compressed (25)\n\
       --tier=PERCENT    size of the tier, of the same (400)\n\
       --algorithm=NAME  lz4, lz4hc, zstd or none (lz4)\n\
+      --walks=N         make pages older each time that an Nth of what is in\n\
+                        RAM was written or missed (8); 0: leave that to the\n\
+                        library\n\
       --no-reference    without true LRU and MIN\n\
       --verbose         say more, to standard error\n\
       --help\n\
@@ -107,6 +126,17 @@ parse_percent (const char *what, const char *text)
   if (*text == '\0' || *end || !(value > 0 && value <= 100000))
     errx (EXIT_FAILURE, "--%s: not a percentage: '%s'", what, text);
   return value / 100;
+}
+
+static unsigned
+parse_walks (const char *text)
+{
+  char *end;
+  unsigned long n = strtoul (text, &end, 10);
+
+  if (*text < '0' || *text > '9' || *end || n > 10000)
+    errx (EXIT_FAILURE, "--walks: not a number up to 10000: '%s'", text);
+  return n;
 }
 
 static void
@@ -139,6 +169,7 @@ parse_options (int argc, char **argv)
     { "share", required_argument, NULL, 's' },
     { "tier", required_argument, NULL, 't' },
     { "algorithm", required_argument, NULL, 'a' },
+    { "walks", required_argument, NULL, 'w' },
     { "no-reference", no_argument, NULL, 'n' },
     { "verbose", no_argument, NULL, 'v' },
     { "help", no_argument, NULL, 'h' },
@@ -152,6 +183,7 @@ parse_options (int argc, char **argv)
     case 's': options.share = parse_percent ("share", optarg); break;
     case 't': options.tier = parse_percent ("tier", optarg); break;
     case 'a': set_algorithm (optarg); break;
+    case 'w': options.walks = parse_walks (optarg); break;
     case 'n': options.no_reference = true; break;
     case 'v': options.verbose = true; break;
     case 'h': usage (stdout); exit (EXIT_SUCCESS);
@@ -247,11 +279,11 @@ struct machine {
 
   uint64_t minimum;             /* bytes that it takes when empty */
   uint64_t slot_tables;         /* bytes, at most */
-  uint64_t seconds, next_walk;  /* of the trace */
   uint64_t pages, next_tick;
   uint64_t turnover;            /* pages, since the last walk */
 
-  uint64_t misses, promoted, walks;
+  uint64_t misses, promoted;
+  uint64_t walks;               /* that we asked for */
   uint64_t samples, sum_in_ram; /* pages */
 };
 
@@ -261,12 +293,11 @@ machine_open (struct machine *m, const struct trace *trace,
 {
   struct zram_memory_config config = {
     .mem_limit = limit, .policy = policy, .contexts = 2,
-    /* Walks come when we say so. */
-    .recompress = { .codec = options.codec, .age = 1 << 20 },
+    .recompress = { .codec = options.codec, .age = IDLE_SECONDS },
   };
   struct zram_tier tier = { &storage_ops, &m->storage, tier_size };
 
-  *m = (struct machine) { .trace = trace, .next_walk = WALK_SECONDS };
+  *m = (struct machine) { .trace = trace };
   m->storage.size = tier_size;
   m->storage.bytes = small_pages (tier_size);
   m->versions = calloc (trace->nr_pages, sizeof *m->versions);
@@ -355,7 +386,6 @@ walk (struct machine *m)
 {
   m->store->aging.next = 0;
   m->turnover = 0;
-  m->next_walk = m->seconds + WALK_SECONDS;
   m->walks++;
   tick (m);
 }
@@ -365,7 +395,7 @@ after_page (struct machine *m)
 {
   m->pages++;
   write_back (m);
-  if (m->turnover * WALK_PART > in_ram (m) + WALK_PART)
+  if (m->turnover * options.walks > in_ram (m) + options.walks)
     walk (m);
   if (m->pages < m->next_tick)
     return;
@@ -421,14 +451,13 @@ trim_page (struct machine *m, uint32_t page)
 }
 
 static void
-pass_time (struct machine *m, uint32_t seconds)
+pass_time (struct machine *m, uint32_t n)
 {
-  m->seconds += seconds;
-  while (m->seconds >= m->next_walk) {
-    uint64_t next = m->next_walk + WALK_SECONDS;
+  const uint32_t step = IDLE_SECONDS / 4;
 
-    walk (m);
-    m->next_walk = next;
+  for (; n; n -= n < step ? n : step) {
+    seconds += n < step ? n : step;
+    tick (m);
   }
 }
 
@@ -500,7 +529,6 @@ replay (const struct trace *trace, const struct needs *needs,
   uint64_t limit = (needs->minimum + needs->slot_tables
                     + needs->objects * options.share) / (1 - FREE_MEAN);
   uint64_t tier = needs->objects * options.tier / MIB * MIB + 4 * MIB;
-  uint64_t start = now_ns ();
   struct zram_memory_stats stats;
   struct machine m;
 
@@ -516,11 +544,20 @@ replay (const struct trace *trace, const struct needs *needs,
           m.samples ? m.sum_in_ram / (double) m.samples : 0, m.walks);
   fflush (stdout);
   if (options.verbose)
-    fprintf (stderr, "%s: limit %.1f MiB, tier %.0f MiB, %.1f s\n",
+    fprintf (stderr, "%s: limit %.1f MiB, tier %.0f MiB\n",
              zram_policy_name (policy), limit / (double) MIB,
-             tier / (double) MIB, (now_ns () - start) / 1e9);
+             tier / (double) MIB);
   compare_all (&m);
   machine_close (&m);
+}
+
+/* Pages in RAM, if all were of one size. */
+static uint64_t
+capacity_of (const struct trace *trace)
+{
+  uint64_t pages = trace->peak * options.share;
+
+  return pages ? pages : 1;
 }
 
 static void
@@ -528,7 +565,7 @@ print_reference (const struct trace *trace, const char *name,
                  struct reference r)
 {
   print_row (trace, name, r.misses, r.inserted);
-  printf (" %9s %7s %9.0f %9s\n", "-", "-", trace->peak * options.share, "-");
+  printf (" %9s %7s %9" PRIu64 " %9s\n", "-", "-", capacity_of (trace), "-");
 }
 
 int
@@ -548,7 +585,7 @@ main (int argc, char **argv)
     if (options.policies[policy] || !options.any_policy)
       replay (&trace, &needs, policy);
   if (!options.no_reference) {
-    uint64_t capacity = trace.peak * options.share;
+    uint64_t capacity = capacity_of (&trace);
 
     print_reference (&trace, "true-lru", reference_lru (&trace, capacity));
     print_reference (&trace, "min", reference_min (&trace, capacity));
