@@ -33,6 +33,7 @@
 #include <sys/mman.h>
 
 #include "bench.h"
+#include "clock.h"
 #include "memory.h"
 #include "reference.h"
 #include "store.h"
@@ -43,6 +44,9 @@
 
 /* The background thread works after so many pages. */
 #define TICK_PAGES 1000
+
+/* How long it takes to read or write a page, ns. */
+#define PAGE_NS 1000000
 
 /* The writeback thread begins when less than this part of the limit is free
  * and goes on until more than that is; on average the limit has this part
@@ -59,15 +63,17 @@
 
 /* ---- Time ---------------------------------------------------------- */
 
-/* Seconds.  That nothing begins at 0 is on purpose. */
-static time_t seconds = 1000;
+/* Nanoseconds.  That nothing begins at 0 is on purpose. */
+static uint64_t now = 1000 * CLOCK_SECOND;
 
 /* The library asks this one, and not the C library's. */
 int
 clock_gettime (clockid_t clock, struct timespec *ts)
 {
   (void) clock;
-  *ts = (struct timespec) { .tv_sec = seconds };
+  *ts = (struct timespec) {
+    .tv_sec = now / CLOCK_SECOND, .tv_nsec = now % CLOCK_SECOND,
+  };
   return 0;
 }
 
@@ -81,7 +87,7 @@ static struct options {
   unsigned walks;               /* see usage */
   bool no_reference, verbose;
 } options = {
-  .share = 0.25, .tier = 4, .codec = { ZRAM_ALGORITHM_LZ4, 1 }, .walks = 8,
+  .share = 0.25, .tier = 4, .codec = { ZRAM_ALGORITHM_LZ4, 1 },
 };
 
 static void
@@ -98,9 +104,9 @@ many reads need nothing from the tier.  TRACE may be -, standard input:\n\
       --share=PERCENT   memory, of what the trace takes compressed (25)\n\
       --tier=PERCENT    size of the tier, of the same (400)\n\
       --algorithm=NAME  lz4, lz4hc, zstd or none (lz4)\n\
-      --walks=N         make pages older each time that an Nth of what is in\n\
-                        RAM was written or missed (8); 0: leave that to the\n\
-                        library\n\
+      --walks=N         make pages older also when an Nth of what is in RAM\n\
+                        was written or missed; 0: leave that to the library\n\
+                        (0)\n\
       --no-reference    without true LRU and MIN\n\
       --verbose         say more, to standard error\n\
       --help\n\
@@ -394,8 +400,10 @@ static void
 after_page (struct machine *m)
 {
   m->pages++;
+  now += PAGE_NS;
   write_back (m);
-  if (m->turnover * options.walks > in_ram (m) + options.walks)
+  if (options.walks
+      && m->turnover * options.walks > in_ram (m) + options.walks)
     walk (m);
   if (m->pages < m->next_tick)
     return;
@@ -456,7 +464,7 @@ pass_time (struct machine *m, uint32_t n)
   const uint32_t step = IDLE_SECONDS / 4;
 
   for (; n; n -= n < step ? n : step) {
-    seconds += n < step ? n : step;
+    now += (n < step ? n : step) * CLOCK_SECOND;
     tick (m);
   }
 }
