@@ -26,9 +26,13 @@
 
 /* The age of a page that was gathered in the walk for an age.  No page gets
  * so old by itself.  If it is used meanwhile, a later walk of the same round
- * may gather it again, and then the first record must not pass for it.
+ * may gather it again, and then the first record must not pass for it.  For
+ * the same reason what a policy chose has an age that no walk gives.
  */
 #define PENDING(age) (SLOT_AGE_MAX - AGING_IDLE + (age))
+#define PENDING_CHOSEN (AGING_IDLE + 1)
+
+_Static_assert (PENDING_CHOSEN < PENDING (0), "ages are not given twice");
 
 /* Huge pages are taken for so much older than they are. */
 #define HUGE_OLDER 2
@@ -101,6 +105,13 @@ writeback_find_store (struct zram_memory *memory, uint32_t number)
 
 /* ---- One page ------------------------------------------------------ */
 
+static uint64_t
+pending (const struct wanted *wanted, uint64_t word)
+{
+  return slot_word_aged (word, wanted->chosen ? PENDING_CHOSEN
+                                              : PENDING (wanted->age));
+}
+
 static bool
 is_huge (uint64_t word)
 {
@@ -135,14 +146,14 @@ gather_page (struct writeback_work *work, struct wanted *wanted,
 {
   unsigned length = tier_length (SLOT_TIER, slot_size (word));
   struct tier_record *record = writeback_make_record (work, SLOT_TIER, length);
-  uint64_t pending = slot_word_aged (word, PENDING (wanted->age));
+  uint64_t new = pending (wanted, word);
 
   if (record == NULL || !slot_trylock (s, word))
     return;
   memcpy (record + 1, pool_object (&store->memory->pool, slot_offset (word)),
           slot_size (word));
-  slot_unlock (s, pending);
-  writeback_add_entry (work, store, page, pending, SLOT_TIER, length);
+  slot_unlock (s, new);
+  writeback_add_entry (work, store, page, new, SLOT_TIER, length);
   finish_record (work, record, store, page, slot_size (word), SLOT_TIER,
                  length);
   wanted->left--;
@@ -205,13 +216,13 @@ gather_group (struct writeback_work *work, struct wanted *wanted,
   for (place = slot_place (word); place < GROUP_PAGES_MAX && wanted->left;
        place++) {
     uint64_t w = slot_peek (&base[place]);
-    uint64_t pending = slot_word_aged (w, PENDING (wanted->age));
+    uint64_t new = pending (wanted, w);
 
     if (live >> place & 1 && slot_state (w) == SLOT_GROUP
         && first + place < wanted->end && is_wanted (wanted, w)
-        && slot_try_change (&base[place], w, pending)) {
-      writeback_add_entry (work, store, first + place, pending,
-                           SLOT_TIER_GROUP, length);
+        && slot_try_change (&base[place], w, new)) {
+      writeback_add_entry (work, store, first + place, new, SLOT_TIER_GROUP,
+                           length);
       wanted->left--;
     }
   }

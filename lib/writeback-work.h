@@ -42,6 +42,7 @@ struct wanted {
   enum zram_pages pages;
   int age;                      /* at least */
   bool older_huge;              /* huge ones pass for older than they are */
+  bool chosen;                  /* by a policy, not by a walk */
   bool copies_only;             /* only what need not be written */
   uint64_t left;                /* so many at most */
 };

@@ -16,6 +16,7 @@
 #include "pages.h"
 #include "storage.h"
 #include "tiered.h"
+#include "writeback-work.h"
 
 START_TEST (test_more_than_memory)
 {
@@ -465,6 +466,39 @@ START_TEST (test_overwritten_while_gathered)
 }
 END_TEST
 
+/* The same, if a policy chose it first. */
+START_TEST (test_overwritten_since_chosen)
+{
+  struct writeback_work *work;
+  struct tier *tier;
+  unsigned i;
+
+  policy = ZRAM_POLICY_SMQ;
+  setup (32 * MIB);
+  work = memory->writeback.work;
+  tier = memory->tiers.order[0];
+  for (i = 0; i < 40; i++)
+    ck_assert_int_eq (write_page (i, 0), 0);
+  pthread_mutex_lock (&memory->lock);
+  while (slot_age (slot_peek (slots_find (&store->slots, 0))) < 2)
+    aging_hurry (store);
+  writeback_clear (work);
+  policy_gather (memory, work);
+  pthread_mutex_unlock (&memory->lock);
+  ck_assert_uint_eq (work->nr, 40);
+  ck_assert_int_eq (write_page (7, 1), 0);
+  work->walk.age = 1;           /* it has come so far */
+  gather_oldest (memory, false);
+  ck_assert_uint_eq (work->nr, 41);
+  ck_assert (publish_segment (memory, tier,
+                              tier_open_segment (&memory->tiers, tier,
+                                                 false)));
+  for (i = 0; i < 40; i++)
+    check_page (i, i == 7);
+  teardown ();
+}
+END_TEST
+
 /* Several threads, the background threads, and a storage that fails now
  * and then.  Each has its own part.
  */
@@ -594,5 +628,6 @@ UNIT_MAIN ("tier", test_more_than_memory, test_segments_come_back,
            test_reader_holds_segments, test_clean_past_damage,
            test_groups_on_a_tier,
            test_bad_tiers, test_file_of_others, test_file,
-           test_overwritten_while_gathered, test_threads,
+           test_overwritten_while_gathered, test_overwritten_since_chosen,
+           test_threads,
            test_threads_and_faults, test_model)
