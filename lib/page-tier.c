@@ -246,19 +246,20 @@ drop_copy (struct zram_store *store, slot *s, uint64_t word, uint64_t copy)
   tier_drop_copy (&store->memory->tiers, copy);
 }
 
-void
+bool
 page_drop_copy (struct zram_store *store, slot *s, uint64_t word,
                 unsigned tier, uint32_t segment)
 {
   uint64_t copy;
 
   if (!slot_trylock (s, word))
-    return;
+    return false;
   copy = copy_of (store, word);
   if (slot_tier (copy) == tier && slot_segment (copy) == segment)
     drop_copy (store, s, word, copy);
   else
     slot_unlock (s, word);
+  return true;
 }
 
 void

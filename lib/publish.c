@@ -7,7 +7,9 @@
  * still has the age that it got when its page was gathered names the
  * record.  Whoever has used the page meanwhile has made it young: it stays
  * in RAM, and its record is dead from the start.  A page that is moved from
- * tier to tier, or within one, may have been read meanwhile.
+ * tier to tier, or within one, may have been read meanwhile.  If that has
+ * brought it back it leaves the copy that it has where it was: a segment that
+ * is cleaned must be free then, since a tier has only one to spare.
  *
  * A tier that cannot be written costs nothing but its room: the objects
  * are still where they were.
@@ -75,6 +77,20 @@ count (const struct target *t, struct zram_store *store, uint64_t old,
                     : tier_weight (new) * TIER_RECORD_ALIGN);
 }
 
+/* A page that was on a tier has come back: it has no copy there any more. */
+static void
+leave_copy (struct zram_store *store, slot *s, uint64_t was)
+{
+  uint64_t word = slot_peek (s);
+
+  while (slot_state (word) == SLOT_CLEAN
+         && !page_drop_copy (store, s, word, slot_tier (was),
+                             slot_segment (was))) {
+    sched_yield ();             /* it is locked for a moment */
+    word = slot_peek (s);
+  }
+}
+
 /* The slot of a page, if that is still the same, names the record.  What is
  * on a tier is wanted out of its segment, so a lock is waited for.
  */
@@ -88,8 +104,11 @@ publish (const struct target *t, const struct entry *e)
   while (s) {
     old = slot_peek (s);
     new = published (t, e, old);
-    if (new == 0)
+    if (new == 0) {
+      if (slot_on_tier (e->word))
+        leave_copy (store, s, e->word);
       return false;
+    }
     tier_enter (&t->memory->tiers, new);
     if (slot_try_change (s, old, new)) {
       count (t, store, old, new);

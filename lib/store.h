@@ -84,7 +84,7 @@ int page_promote (struct zram_store *, slot *s, uint64_t page, uint64_t word,
  * locked or says something else by now.
  */
 bool page_go_back (struct zram_store *, slot *s, uint64_t word);
-void page_drop_copy (struct zram_store *, slot *s, uint64_t word,
+bool page_drop_copy (struct zram_store *, slot *s, uint64_t word,
                      unsigned tier, uint32_t segment);
 
 /* Let go of the copy of a page that says WORD and is CLEAN, if that was made

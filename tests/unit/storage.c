@@ -46,7 +46,11 @@ static int
 storage_write (void *opaque, const void *buf, size_t count, uint64_t offset)
 {
   struct storage *s = opaque;
+  void (*on_write) (void) = s->on_write;
 
+  s->on_write = NULL;
+  if (on_write)
+    on_write ();
   atomic_fetch_add (&s->writes, 1);
   if (offset % 4096 || count % 4096 || offset + count > s->size
       || (uintptr_t) buf % 4096)

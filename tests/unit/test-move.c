@@ -354,6 +354,84 @@ START_TEST (test_companions)
 }
 END_TEST
 
+/* A tier that is full, but for its spare segment, of pages that compress.
+ * Of each four of them one is left.
+ */
+static unsigned nr_text;
+
+static void
+fill_with_text (void)
+{
+  struct zram_move down = { .from = ZRAM_LEVEL_RAM, .to = 0 };
+  uint64_t moved;
+  unsigned i;
+
+  nr_text = 0;
+  do {
+    for (i = 0; i < 500; i++, nr_text++) {
+      make_text (nr_text, 0);
+      ck_assert_int_eq (zram_write (store, page, PAGE,
+                                    (uint64_t) nr_text * PAGE), 0);
+    }
+  } while (zram_move (store, &down, &moved) == 0);
+  ck_assert_int_eq (errno, ENOSPC);
+  for (i = 0; i < nr_text; i++)
+    if (i % 4)
+      ck_assert_int_eq (zram_trim (store, PAGE, (uint64_t) i * PAGE), 0);
+}
+
+static void
+check_what_is_left (void)
+{
+  unsigned i;
+
+  for (i = 0; i < nr_text; i += 4)
+    check_text_page (i, 0);
+  ck_assert_uint_eq (zram_memory_check (memory, stderr), 0);
+}
+
+/* What comes back while its segment is cleaned does not keep that in use:
+ * the tier would have no segment to spare any more, and never again.
+ */
+static uint32_t sparsest;
+
+static void
+read_sparsest (void)
+{
+  unsigned i;
+
+  for (i = 0; i < nr_text; i++)
+    if (is_on_tier (i)
+        && slot_segment (slot_peek (slots_find (&store->slots, i)))
+           == sparsest) {
+      check_text_page (i, 0);
+      check_text_page (i, 0);
+      ck_assert_int_eq (state_of (i), SLOT_CLEAN);
+    }
+}
+
+START_TEST (test_read_while_cleaned)
+{
+  struct tier *tier;
+  unsigned i;
+
+  setup (8 * MIB);
+  tier = memory->tiers.order[0];
+  fill_with_text ();
+  ck_assert_uint_eq (tier->nr_free, 1);
+  sparsest = tier_sparsest (tier);
+  ck_assert_uint_ne (sparsest, 0);
+  storage.on_write = read_sparsest;
+  for (i = 0; i < 20; i++)
+    writeback_wait (&memory->writeback);
+  ck_assert_ptr_null (storage.on_write);
+  zram_memory_settle (memory);
+  ck_assert_uint_gt (tier->nr_free, 0);
+  check_what_is_left ();
+  teardown ();
+}
+END_TEST
+
 START_TEST (test_writeback_limit)
 {
   unsigned n;
@@ -431,4 +509,5 @@ END_TEST
 UNIT_MAIN ("move", test_down_and_up, test_clean_copies,
            test_clean_copies_of_groups, test_which_pages, test_bad_moves,
            test_across, test_remove, test_remove_unreadable, test_companions,
+           test_read_while_cleaned,
            test_writeback_limit, test_juggle)
