@@ -370,6 +370,12 @@ oldest (const struct tier *tier)
   return best;
 }
 
+void
+tier_defer (struct tier *tier, uint32_t n)
+{
+  tier->segments[n].sequence = tier->opened++;
+}
+
 /* Those that were read since get a second chance. */
 uint32_t
 tier_coldest (struct tier *tier)
@@ -380,7 +386,7 @@ tier_coldest (struct tier *tier)
     n = oldest (tier);
     if (n == 0 || !atomic_exchange (&tier->segments[n].used, false))
       return n;
-    tier->segments[n].sequence = tier->opened++;
+    tier_defer (tier, n);
   }
   return oldest (tier);
 }

@@ -189,6 +189,9 @@ uint32_t tier_sparsest (struct tier *);
 /* One that was written long ago, and not read since; 0 if there is none. */
 uint32_t tier_coldest (struct tier *);
 
+/* It has been dealt with: others come first now. */
+void tier_defer (struct tier *, uint32_t segment);
+
 /* The next one after that which has pages; 0 if there is none. */
 uint32_t tier_next_full (struct tier *, uint32_t segment);
 

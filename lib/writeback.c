@@ -180,16 +180,19 @@ move_down (struct zram_memory *memory, struct tier *from, struct tier *to)
 {
   struct writeback_work *work = memory->writeback.work;
   unsigned tries;
-  uint32_t segment;
+  uint32_t segment, first = 0;
   bool complete;
 
   publish_nothing (memory);
   writeback_clear (work);
   for (tries = 0; tries < CLEAN_TRIES && !work->full; tries++) {
     segment = tier_coldest (from);
-    if (segment == 0
+    if (segment == 0 || segment == first
         || !clean_gather (memory, from, segment, NULL, &complete))
       break;
+    first = first ? : segment;
+    if (!work->full)
+      tier_defer (from, segment);
   }
   segment = work->nr ? tier_open_segment (&memory->tiers, to, false) : 0;
   if (segment)

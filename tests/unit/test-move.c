@@ -432,6 +432,24 @@ START_TEST (test_read_while_cleaned)
 }
 END_TEST
 
+/* What moves down moves once. */
+START_TEST (test_down_once)
+{
+  struct zram_tier_stats s;
+
+  setup (8 * MIB);
+  fill_with_text ();
+  add_second (8 * MIB);
+  writeback_wait (&memory->writeback);
+  s = tier_stats_of (1);
+  ck_assert_uint_gt (s.pages, 0);
+  ck_assert_uint_gt (s.bytes_live, s.bytes_written / 10 * 9);
+  check_what_is_left ();
+  teardown ();
+  storage_destroy (&second);
+}
+END_TEST
+
 START_TEST (test_writeback_limit)
 {
   unsigned n;
@@ -509,5 +527,5 @@ END_TEST
 UNIT_MAIN ("move", test_down_and_up, test_clean_copies,
            test_clean_copies_of_groups, test_which_pages, test_bad_moves,
            test_across, test_remove, test_remove_unreadable, test_companions,
-           test_read_while_cleaned,
+           test_read_while_cleaned, test_down_once,
            test_writeback_limit, test_juggle)
