@@ -45,16 +45,22 @@ seal (struct writeback_work *work, const struct tier *tier, uint32_t segment)
   }
 }
 
-/* What a slot that says WORD now is to say, if the page is still the same;
- * 0 if not.  An object that was in RAM may have been moved, but was not
+/* What a slot is to say. */
+static uint64_t
+target_word (const struct target *t, const struct entry *e)
+{
+  return slot_word_tier (e->state, slot_codec (e->word), t->tier->number,
+                         t->segment, e->offset, e->length);
+}
+
+/* The same for one that says WORD now, if the page is still the same; 0 if
+ * not.  An object that was in RAM may have been moved, but was not
  * used if it is as PENDING as it was.
  */
 static uint64_t
 published (const struct target *t, const struct entry *e, uint64_t word)
 {
-  uint64_t new = slot_word_tier (e->state, slot_codec (e->word),
-                                 t->tier->number, t->segment, e->offset,
-                                 e->length);
+  uint64_t new = target_word (t, e);
 
   if (!slot_on_tier (e->word))
     return aging_is_pending (word) && slot_age (word) == slot_age (e->word)
@@ -153,20 +159,23 @@ publish_nothing (struct zram_memory *memory)
   pthread_mutex_unlock (&memory->lock);
 }
 
-static void
+/* Returns the weight of all entries. */
+static unsigned
 publish_all (const struct target *t)
 {
   struct writeback_work *work = t->memory->writeback.work;
   epoch_token *token;
-  unsigned i;
+  unsigned i, weight = 0;
 
   pthread_mutex_lock (&t->memory->lock);
   for (i = 0; i < work->nr; i++) {
     token = epoch_enter (&t->memory->table.epoch);
     work->moved += publish (t, &work->entries[i]);
     epoch_leave (token);
+    weight += tier_weight (target_word (t, &work->entries[i]));
   }
   pthread_mutex_unlock (&t->memory->lock);
+  return weight;
 }
 
 bool
@@ -176,12 +185,13 @@ publish_segment (struct zram_memory *memory, struct tier *tier,
   const struct target t = { memory, tier, segment };
   struct writeback_work *work = memory->writeback.work;
   size_t size = (work->used + TIER_BLOCK - 1) / TIER_BLOCK * TIER_BLOCK;
+  unsigned weight = 0;
   bool ok;
 
   seal (work, tier, segment);
   ok = tier_write_segment (&memory->tiers, tier, segment, work->segment, size);
   if (ok)
-    publish_all (&t);
-  tier_close_segment (tier, segment);
+    weight = publish_all (&t);
+  tier_close_segment (tier, segment, weight);
   return ok;
 }

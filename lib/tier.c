@@ -582,11 +582,11 @@ tier_drop_copy (struct tiers *tiers, uint64_t word)
 }
 
 void
-tier_close_segment (struct tier *tier, uint32_t n)
+tier_close_segment (struct tier *tier, uint32_t n, unsigned written)
 {
   struct segment *segment = &tier->segments[n];
 
-  segment->written = atomic_load (&segment->weight);
+  segment->written = written < UINT16_MAX ? written : UINT16_MAX;
   atomic_store (&segment->state, SEGMENT_FULL);
   let_die (tier, n);
 }

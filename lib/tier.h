@@ -76,7 +76,7 @@ struct segment {
   uint32_t next;                /* in the list of its state, or 0 */
   uint32_t life;                /* how often it was opened */
   _Atomic uint16_t weight;      /* of what slots name, see tier_weight... */
-  uint16_t written;             /* ...and that when it was written */
+  uint16_t written;             /* ...and of all that was written */
   uint32_t sequence;            /* segments that were opened before it */
   _Atomic bool used;            /* somebody has read from it */
   bool hopeless;                /* it could not be cleaned */
@@ -232,8 +232,10 @@ void tier_make_copy (struct tiers *, uint64_t word);
 void tier_use_copy (struct tiers *, uint64_t word);
 void tier_drop_copy (struct tiers *, uint64_t word);
 
-/* All pages that could have been, have been entered. */
-void tier_close_segment (struct tier *, uint32_t segment);
+/* All pages that could have been, have been entered.  WRITTEN is the weight
+ * that they would have if none had been overwritten meanwhile.
+ */
+void tier_close_segment (struct tier *, uint32_t segment, unsigned written);
 
 /* Make segments free whose time has come.  True if some are waiting, or
  * being discarded.

@@ -450,6 +450,31 @@ START_TEST (test_down_once)
 }
 END_TEST
 
+/* Pages that are overwritten while they are on their way leave room in a
+ * segment that can be had by cleaning it.
+ */
+static void
+overwrite_half (void)
+{
+  unsigned i;
+
+  for (i = 0; i < NR_TEXT; i += 2) {
+    make_text (i, 1);
+    ck_assert_int_eq (zram_write (store, page, PAGE, (uint64_t) i * PAGE), 0);
+  }
+}
+
+START_TEST (test_overwritten_on_the_way)
+{
+  setup (32 * MIB);
+  write_text (0);
+  storage.on_write = overwrite_half;
+  move (ZRAM_LEVEL_RAM, 0);
+  ck_assert_uint_ne (tier_sparsest (memory->tiers.order[0]), 0);
+  teardown ();
+}
+END_TEST
+
 START_TEST (test_writeback_limit)
 {
   unsigned n;
@@ -528,4 +553,5 @@ UNIT_MAIN ("move", test_down_and_up, test_clean_copies,
            test_clean_copies_of_groups, test_which_pages, test_bad_moves,
            test_across, test_remove, test_remove_unreadable, test_companions,
            test_read_while_cleaned, test_down_once,
+           test_overwritten_on_the_way,
            test_writeback_limit, test_juggle)
