@@ -197,12 +197,14 @@ come_back (struct zram_store *store, slot *s, uint64_t word,
   if (new == 0)
     return false;
   new = slot_word_aged (new, age);
+  /* Before others can count it less: at 0 its dictionary would go. */
+  codecs_count (memory->codecs, slot_codec (word), 1);
   if (!slot_try_change (s, word, new)) {
+    codecs_count (memory->codecs, slot_codec (word), -1);
     pool_free (&memory->pool, slot_offset (new));
     return true;                /* there is nothing to do any more */
   }
   page_count_change (store, word, new);
-  codecs_count (memory->codecs, slot_codec (word), 1);
   tier_make_copy (&memory->tiers, word);
   aging_note (&store->aging, new);
   return true;
