@@ -301,15 +301,27 @@ tier_open_segment (struct tiers *tiers, struct tier *tier, bool cleaning)
   return n;
 }
 
+static bool
+has_free (struct tiers *tiers, struct tier *tier, uint32_t nr)
+{
+  bool free;
+
+  pthread_mutex_lock (&tier->lock);
+  free = tier->nr_free >= nr;
+  pthread_mutex_unlock (&tier->lock);
+  return free && is_writable (tiers, tier);
+}
+
 bool
 tier_has_room (struct tiers *tiers, struct tier *tier)
 {
-  bool room;
+  return has_free (tiers, tier, 2);
+}
 
-  pthread_mutex_lock (&tier->lock);
-  room = tier->nr_free > 1;
-  pthread_mutex_unlock (&tier->lock);
-  return room && is_writable (tiers, tier);
+bool
+tier_has_spare (struct tiers *tiers, struct tier *tier)
+{
+  return has_free (tiers, tier, 1);
 }
 
 bool

@@ -172,8 +172,9 @@ uint64_t tiers_charged (const struct tiers *);
  */
 uint32_t tier_open_segment (struct tiers *, struct tier *, bool cleaning);
 
-/* Whether that would find one. */
+/* Whether that would find one, at least for cleaning. */
 bool tier_has_room (struct tiers *, struct tier *);
+bool tier_has_spare (struct tiers *, struct tier *);
 bool tiers_have_room (struct tiers *);
 
 /* The time until a tier may be tried that cannot be written, ns; 0 if there

@@ -157,7 +157,8 @@ clean (struct zram_memory *memory, struct tier *tier)
   uint32_t segment;
 
   publish_nothing (memory);
-  if (!gather_sparse (memory, tier))
+  if (!tier_has_spare (&memory->tiers, tier)
+      || !gather_sparse (memory, tier))
     return;
   segment = tier_open_segment (&memory->tiers, tier, true);
   if (segment == 0)

@@ -475,6 +475,27 @@ START_TEST (test_overwritten_on_the_way)
 }
 END_TEST
 
+/* A tier that must not be written is not read to be cleaned either. */
+START_TEST (test_no_cleaning_for_nothing)
+{
+  struct budget *budget;
+  unsigned reads;
+
+  setup (8 * MIB);
+  fill_with_text ();
+  budget = &memory->tiers.budget;
+  budget_init (budget, MIB);
+  budget_spend (budget, MIB);
+  reads = storage.reads;
+  ck_assert (!writeback_wait (&memory->writeback));
+  ck_assert_uint_eq (storage.reads, reads);
+  budget_init (budget, 0);
+  ck_assert (writeback_wait (&memory->writeback));
+  ck_assert_uint_gt (storage.reads, reads);
+  teardown ();
+}
+END_TEST
+
 START_TEST (test_writeback_limit)
 {
   unsigned n;
@@ -553,5 +574,5 @@ UNIT_MAIN ("move", test_down_and_up, test_clean_copies,
            test_clean_copies_of_groups, test_which_pages, test_bad_moves,
            test_across, test_remove, test_remove_unreadable, test_companions,
            test_read_while_cleaned, test_down_once,
-           test_overwritten_on_the_way,
+           test_overwritten_on_the_way, test_no_cleaning_for_nothing,
            test_writeback_limit, test_juggle)
