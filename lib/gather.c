@@ -341,15 +341,22 @@ walk_round (struct zram_memory *memory, struct writeback_work *work)
     work->walk.age = AGING_IDLE;
 }
 
+/* A policy is asked for what can leave whole: it would take for gone what
+ * has no copy.  (Walks over everything, for each age, are worth saving where
+ * there are no copies at all.)
+ */
 void
 gather_oldest (struct zram_memory *memory, bool copies_only)
 {
   struct writeback_work *work = memory->writeback.work;
 
+  if (copies_only && !tiers_have_copies (&memory->tiers))
+    return;
   work->walk.copies_only = copies_only;
   work->walk.older_huge = true;
   pthread_mutex_lock (&memory->lock);
-  policy_gather (memory, work);
+  if (!copies_only)
+    policy_gather (memory, work);
   if (!gather_is_enough (work))
     walk_round (memory, work);
   pthread_mutex_unlock (&memory->lock);

@@ -121,7 +121,6 @@ gather_cluster (struct writeback_work *work, struct zram_store *store,
   struct wanted wanted = {
     .page = key * CLUSTER_PAGES, .end = (key + 1) * CLUSTER_PAGES,
     .age = 1, .chosen = true, .left = UINT64_MAX,
-    .copies_only = work->walk.copies_only,
   };
 
   if (wanted.end > store->slots.nr_pages)

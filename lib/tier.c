@@ -335,6 +335,17 @@ tiers_have_room (struct tiers *tiers)
   return false;
 }
 
+bool
+tiers_have_copies (const struct tiers *tiers)
+{
+  unsigned i;
+
+  for (i = 0; i < tiers->nr; i++)
+    if (atomic_load (&tiers->order[i]->copies))
+      return true;
+  return false;
+}
+
 static bool
 is_full (const struct tier *tier, uint32_t n)
 {

@@ -177,6 +177,9 @@ bool tier_has_room (struct tiers *, struct tier *);
 bool tier_has_spare (struct tiers *, struct tier *);
 bool tiers_have_room (struct tiers *);
 
+/* Whether there are clean copies on them. */
+bool tiers_have_copies (const struct tiers *);
+
 /* The time until a tier may be tried that cannot be written, ns; 0 if there
  * is none.
  */

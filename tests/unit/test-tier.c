@@ -499,6 +499,30 @@ START_TEST (test_overwritten_since_chosen)
 }
 END_TEST
 
+/* When no tier has room only copies are looked for, and a policy does not
+ * take that for all having left.
+ */
+START_TEST (test_policy_without_room)
+{
+  unsigned i;
+  uint32_t nr;
+
+  policy = ZRAM_POLICY_SMQ;
+  setup (4 * MIB);
+  for (i = 0; i < 1000; i++)
+    ck_assert_int_eq (write_page (i, 0), 0);
+  pthread_mutex_lock (&memory->lock);
+  while (store->policy.smq.ram.nr == 0)
+    aging_hurry (store);
+  pthread_mutex_unlock (&memory->lock);
+  nr = store->policy.smq.ram.nr;
+  writeback_clear (memory->writeback.work);
+  gather_oldest (memory, true);
+  ck_assert_uint_eq (store->policy.smq.ram.nr, nr);
+  teardown ();
+}
+END_TEST
+
 /* Several threads, the background threads, and a storage that fails now
  * and then.  Each has its own part.
  */
@@ -629,5 +653,6 @@ UNIT_MAIN ("tier", test_more_than_memory, test_segments_come_back,
            test_groups_on_a_tier,
            test_bad_tiers, test_file_of_others, test_file,
            test_overwritten_while_gathered, test_overwritten_since_chosen,
+           test_policy_without_room,
            test_threads,
            test_threads_and_faults, test_model)
