@@ -98,6 +98,7 @@ tick_stores (struct zram_memory *memory, bool busy, uint64_t end,
   bool more = false;
 
   pthread_mutex_lock (&memory->lock);
+  turnover_pass_time (memory);
   for (store = memory->stores; store; store = store->next) {
     more |= dictionary_train (store);
     if (!busy)

@@ -326,12 +326,17 @@ lower_age (struct writeback_work *work)
   return true;
 }
 
-/* Go round until there is enough, or nothing left. */
+/* Go round until there is enough, or nothing left.  When pages have become
+ * older there may be old ones again.
+ */
 static void
 walk_round (struct zram_memory *memory, struct writeback_work *work)
 {
   struct zram_store *store;
 
+  if (work->era != memory->turnover.era)
+    work->walk.age = AGING_IDLE;
+  work->era = memory->turnover.era;
   do {
     while (!gather_is_enough (work)
            && (store = current_store (memory, &work->walk)) != NULL)

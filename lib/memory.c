@@ -60,6 +60,16 @@ memory_charge_codecs (struct zram_memory *memory)
   return true;
 }
 
+uint64_t
+memory_available (struct zram_memory *memory)
+{
+  uint64_t resident = limit_resident (&memory->limit);
+  uint64_t spare = arena_unreserved (&memory->pool.arena);
+  uint64_t used = resident > spare ? resident - spare : 0;
+
+  return memory->limit.max > used ? memory->limit.max - used : 0;
+}
+
 /* Reserve address space for objects, SIZE bytes, and for as many slots
  * as they can have.
  */

@@ -16,6 +16,7 @@
 #include "regroup.h"
 #include "table.h"
 #include "tier.h"
+#include "turnover.h"
 #include "worker.h"
 #include "writeback.h"
 #include "zram.h"
@@ -43,6 +44,7 @@ struct zram_memory {
   struct zram_store *stores;
   uint32_t last_store;          /* the number of the newest */
   struct dictionary_retired retired;
+  struct turnover turnover;
   uint64_t compressed;          /* pages, at the end of the last tick */
 };
 
@@ -50,6 +52,11 @@ struct zram_memory {
  * they have shrunk by.  False if the limit forbids.
  */
 bool memory_charge_codecs (struct zram_memory *);
+
+/* Memory below the limit that requests can have: what is not resident, and
+ * what is but is not used.
+ */
+uint64_t memory_available (struct zram_memory *);
 
 /* A portion of background work.  OPAQUE is the memory; true if there may
  * be more to do.

@@ -134,7 +134,7 @@ promote (struct zram_store *store, slot *s, uint64_t page, uint64_t word,
   bool companions = wanted->left == UINT64_MAX;
   unsigned n;
 
-  if (limit_is_near (&store->memory->limit)) {
+  if (writeback_is_needed (&store->memory->writeback)) {
     errno = ENOSPC;
     return -1;
   }

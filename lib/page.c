@@ -395,7 +395,7 @@ page_leave_group (struct zram_store *store, slot *s, uint64_t word,
 bool
 page_may_grow (struct zram_store *store)
 {
-  return !limit_is_near (&store->memory->limit)
+  return !writeback_is_needed (&store->memory->writeback)
     && !arena_is_low (&store->memory->pool.arena);
 }
 

@@ -56,7 +56,7 @@ refresh_store (struct refresh *r, struct zram_store *store)
   unsigned n = 0;
 
   while (r->page < store->slots.nr_pages && n < PORTION
-         && !limit_is_near (&store->memory->limit)) {
+         && !writeback_is_needed (&store->memory->writeback)) {
     n += refresh_leaf (store, r->codec, r->page, &span);
     r->page += span;
   }
@@ -100,5 +100,5 @@ refresh_some (struct zram_memory *memory, struct refresh *r)
       end_store (r, store);
   }
   pthread_mutex_unlock (&memory->lock);
-  return r->codec && !limit_is_near (&memory->limit);
+  return r->codec && !writeback_is_needed (&memory->writeback);
 }

@@ -60,6 +60,7 @@ struct writeback_work {
 
   /* The walk that goes on when memory is short: page is where. */
   struct wanted walk;
+  uint64_t era;                 /* when its age was right (turnover.h) */
 };
 
 /* Nothing in it. */

@@ -9,10 +9,6 @@
  * written together with what leaves RAM.  Then, if a tier has little room,
  * the segment that was cold for longest moves to the one below.
  *
- * Under pressure time goes by in pages that leave and are read from tiers,
- * and not in seconds: when these are a sixteenth of what is in RAM, all pages
- * are one older.
- *
  * Locks: `working', for all of a round; inside it memory.lock, but not while
  * the storage is waited for.  A thread that waits for memory holds nothing.
  */
@@ -35,9 +31,6 @@
 #define FREE_LOW 16
 #define FREE_HIGH 8
 
-/* Pages grow older when this part of those in RAM has left. */
-#define TURNOVER_PART 16
-
 /* Segments that are looked at in a round to find one that can be cleaned,
  * or to fill one that goes a tier down.
  */
@@ -49,66 +42,25 @@
 
 /* ---- Is there need? ------------------------------------------------ */
 
-/* Memory below the limit that writers can have, in bytes. */
-static uint64_t
-available (struct zram_memory *memory)
-{
-  uint64_t resident = limit_resident (&memory->limit);
-  uint64_t spare = arena_unreserved (&memory->pool.arena);
-  uint64_t used = resident > spare ? resident - spare : 0;
-
-  return memory->limit.max > used ? memory->limit.max - used : 0;
-}
-
 static bool
 is_short (struct zram_memory *memory, unsigned part)
 {
   return memory->limit.max
-    && available (memory) < memory->limit.max / part;
+    && memory_available (memory) < memory->limit.max / part;
 }
 
-/* ---- Time ---------------------------------------------------------- */
-
-/* Pages whose objects are in RAM. */
-static uint64_t
-pages_in_ram (struct zram_memory *memory)
+bool
+writeback_is_needed (struct writeback *w)
 {
-  const struct zram_store *store;
-  uint64_t n = 0;
-
-  for (store = memory->stores; store; store = store->next)
-    n += stats_read (&store->stats, STATS_PAGES)
-      - stats_read (&store->stats, STATS_SAME)
-      - stats_read (&store->stats, STATS_BD_COUNT);
-  return n;
-}
-
-/* Pages that have left RAM and been read from tiers, ever. */
-static uint64_t
-turnover (struct zram_memory *memory)
-{
-  const struct zram_store *store;
-  uint64_t n = memory->writeback.gone;
-
-  for (store = memory->stores; store; store = store->next)
-    n += stats_read (&store->stats, STATS_BD_READS);
-  return n;
+  return is_short (w->memory, FREE_LOW);
 }
 
 static void
 pass_time (struct zram_memory *memory)
 {
-  struct writeback *w = &memory->writeback;
-  struct zram_store *store;
-
-  w->gone += w->work->gone;
   pthread_mutex_lock (&memory->lock);
-  if (turnover (memory) - w->aged > pages_in_ram (memory) / TURNOVER_PART) {
-    for (store = memory->stores; store; store = store->next)
-      aging_hurry (store);
-    w->aged = turnover (memory);
-    w->work->walk.age = AGING_IDLE;
-  }
+  turnover_add (memory, memory->writeback.work->gone);
+  turnover_pass_time (memory);
   pthread_mutex_unlock (&memory->lock);
 }
 
@@ -315,8 +267,7 @@ writeback_main (void *opaque)
     }
     pthread_mutex_unlock (&w->lock);
     work_off (w);
-    while (!is_short (w->memory, FREE_LOW)
-           && refresh_some (w->memory, &w->refresh))
+    while (refresh_some (w->memory, &w->refresh))
       ;
     pthread_mutex_lock (&w->lock);
   }
@@ -331,7 +282,7 @@ writeback_poke (struct writeback *w)
 {
   if (atomic_load_explicit (&w->work, memory_order_relaxed) == NULL
       || atomic_load_explicit (&w->called, memory_order_relaxed)
-      || !is_short (w->memory, FREE_LOW))
+      || !writeback_is_needed (w))
     return;
   pthread_mutex_lock (&w->lock);
   atomic_store (&w->called, true);

@@ -20,8 +20,6 @@ struct writeback {
   struct writeback_work *_Atomic work;  /* NULL: there are no tiers */
   pthread_mutex_t working;      /* one at a time uses it */
   struct refresh refresh;
-  uint64_t gone;                /* pages that have left RAM, ever */
-  uint64_t aged;                /* the turnover when pages became older */
 
   pthread_t thread;
   bool started;                 /* known to starter and stopper only */
@@ -51,6 +49,9 @@ uint64_t writeback_charged (const struct writeback *);
  * while it is not.
  */
 void writeback_poke (struct writeback *);
+
+/* Whether memory is so short. */
+bool writeback_is_needed (struct writeback *);
 
 /* Make segments free whose time has come.  True if there are others. */
 bool writeback_poll (struct writeback *);
