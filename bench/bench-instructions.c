@@ -23,9 +23,8 @@
 #include <string.h>
 #include <err.h>
 
-#include <zdict.h>
-
 #include "zram.h"
+#include "zstd-page.h"
 
 #include "bench.h"
 #include "device.h"
@@ -59,25 +58,21 @@ measured_reads (const struct device *d, const struct corpus *corpus,
 
 /* A dictionary of pages from all over the corpus.  Returns its size. */
 static size_t
-make_dictionary (const struct corpus *corpus, uint8_t *out, size_t room)
+make_dictionary (const struct corpus *corpus, uint8_t *out)
 {
   static uint8_t content[NR_PIECES * PIECE], samples[NR_TRAIN][BENCH_PAGE];
-  size_t sizes[NR_TRAIN], size;
-  ZDICT_params_t params = { .compressionLevel = 1 };
+  size_t size;
 
-  for (size_t i = 0; i < NR_TRAIN; ++i) {
+  for (size_t i = 0; i < NR_TRAIN; ++i)
     memcpy (samples[i], corpus_page (corpus, i * corpus->nr_pages / NR_TRAIN),
             BENCH_PAGE);
-    sizes[i] = BENCH_PAGE;
-  }
   for (size_t i = 0; i < NR_PIECES; ++i)
     memcpy (content + i * PIECE,
             samples[i * NR_TRAIN / NR_PIECES] + i % 16 * PIECE, PIECE);
-  size = ZDICT_finalizeDictionary (out, room, content, sizeof content,
-                                   samples, sizes, NR_TRAIN, params);
-  if (ZDICT_isError (size))
-    errx (EXIT_FAILURE, "ZDICT_finalizeDictionary: %s",
-          ZDICT_getErrorName (size));
+  size = zstd_dictionary_train (content, sizeof content, samples[0],
+                                NR_TRAIN, out);
+  if (size == 0)
+    errx (EXIT_FAILURE, "zstd_dictionary_train failed");
   return size;
 }
 
@@ -85,7 +80,7 @@ int
 main (int argc, char *argv[])
 {
   struct zram_codec codec = { .level = 1 };
-  static uint8_t dictionary[NR_PIECES * PIECE + 1024];
+  static uint8_t dictionary[NR_PIECES * PIECE + ZSTD_DICTIONARY_TABLES];
   struct corpus corpus;
   struct device d;
   uint32_t *order;
@@ -103,8 +98,7 @@ main (int argc, char *argv[])
 
   if (codec.algorithm == ZRAM_ALGORITHM_ZSTD) {
     codec.dictionary = dictionary;
-    codec.dictionary_size = make_dictionary (&corpus, dictionary,
-                                             sizeof dictionary);
+    codec.dictionary_size = make_dictionary (&corpus, dictionary);
   }
   d = device_open (&codec, &default_recompress, corpus.nr_pages);
   for (size_t i = 0; i < corpus.nr_pages; ++i)

@@ -20,9 +20,16 @@
  * bytes, where its object ends and what made it, so zstd's frames carry
  * no content size, no checksum and no dictionary id.  (A checksum belongs
  * where storage can rot: on a tier.)  What is left of the frame's header
- * is then the same six bytes for every page (RFC 8878, 3.1.1), and they
- * are not stored.  zstd reads them, so before decompressing the object
- * is copied behind them: 30 ns for 0.7 % of the memory.
+ * is then the same six bytes for every page (RFC 8878, 3.1.1).  A page is
+ * one block, the last, compressed, whose header tells nothing but its size
+ * in three bytes.  So neither is stored.  zstd reads them, so before
+ * decompressing the object is copied behind them: 30 ns for 1.1 % of the
+ * memory.
+ *
+ * At level 1, which is what users get who set nothing, zstd-page.c
+ * compresses, and contexts have no working memory of libzstd.  They get it
+ * for other levels, and for a dictionary that zstd-page.c does not
+ * understand, which must come from elsewhere then.
  *
  * Locks: one for changes of the table.  What is lent belongs to whoever
  * has it.
@@ -47,6 +54,7 @@
 #include "lz4-page.h"
 #include "slot.h"
 #include "stripe.h"
+#include "zstd-page.h"
 
 /* The window that zstd needs for a page: 2^12 bytes. */
 #define ZSTD_WINDOW_LOG 12
@@ -58,13 +66,20 @@ static const unsigned char zstd_header[] = {
   0x28, 0xb5, 0x2f, 0xfd, 0x00, (ZSTD_WINDOW_LOG - 10) << 3,
 };
 
+/* The header of the block follows, and its size is in there as well. */
+#define BLOCK_HEADER 3
+#define BLOCK_LAST 1
+#define BLOCK_COMPRESSED (2 << 1)
+#define HEADERS (sizeof zstd_header + BLOCK_HEADER)
+
 /* An entry of the table. */
 struct entry {
   uint64_t serial;              /* no two entries ever have one; 0: free */
   struct zram_codec codec;
   bool group;                   /* for groups of pages */
-  ZSTD_CDict *cdict;            /* NULL: no dictionary */
-  ZSTD_DDict *ddict;
+  ZSTD_DDict *ddict;            /* NULL: no dictionary */
+  ZSTD_CDict *cdict;            /* the same to compress, by libzstd... */
+  struct zstd_dictionary *dictionary;   /* ...or, if any, by zstd-page.c */
 };
 
 /* A context as we know it; users see the first member. */
@@ -72,6 +87,8 @@ struct context {
   struct codec_context public;
   uint64_t serial;              /* the entry that zstd is set to */
   ZSTD_CCtx *zstd;
+  uint64_t page_serial;         /* the same for zstd_page */
+  struct zstd_page *zstd_page;
   struct lz4_page *lz4;         /* working memory of lz4... */
   void *lz4hc;                  /* ...and lz4hc, where they are used */
   _Atomic uint64_t size;        /* of all that, in bytes */
@@ -79,12 +96,18 @@ struct context {
 };
 
 struct codec_reader {
-  unsigned char header[8];
+  unsigned char header[16];
   unsigned char object[ZRAM_PAGE_SIZE]; /* a copy, behind its header */
   ZSTD_DCtx *zstd;              /* where it is used */
   unsigned char *group;         /* CODEC_GROUP_MAX bytes, where used */
   _Atomic uint64_t size;        /* of all that, in bytes */
 };
+
+_Static_assert (HEADERS <= sizeof ((struct codec_reader) { 0 }.header)
+                && HEADERS <= sizeof ((struct codec_context) { 0 }.header)
+                && ZSTD_PAGE_SLACK
+                   <= sizeof ((struct codec_context) { 0 }.slack),
+                "there is no room beside objects");
 
 struct codecs {
   pthread_mutex_t lock;         /* covers changes of the table */
@@ -130,6 +153,7 @@ entry_clear (struct entry *entry)
 {
   ZSTD_freeCDict (entry->cdict);
   ZSTD_freeDDict (entry->ddict);
+  zstd_dictionary_free (entry->dictionary);
   *entry = (struct entry) { .serial = 0 };
 }
 
@@ -142,6 +166,7 @@ codecs_destroy (struct codecs *codecs)
     return;
   for (i = 0; codecs->contexts && i < codecs->nr_contexts; i++) {
     ZSTD_freeCCtx (codecs->contexts[i].zstd);
+    zstd_page_free (codecs->contexts[i].zstd_page);
     free (codecs->contexts[i].lz4);
     free (codecs->contexts[i].lz4hc);
   }
@@ -188,6 +213,18 @@ prepare_zstd (struct context *context, const struct entry *entry)
 }
 
 static bool
+prepare_zstd_page (struct context *context, const struct entry *entry)
+{
+  if (context->zstd_page == NULL)
+    context->zstd_page = zstd_page_create ();
+  if (context->zstd_page == NULL)
+    return false;
+  zstd_page_prepare (context->zstd_page, entry->dictionary);
+  context->page_serial = entry->serial;
+  return true;
+}
+
+static bool
 prepare (struct context *context, const struct entry *entry)
 {
   if (entry->group)             /* a grouper compresses */
@@ -204,7 +241,8 @@ prepare (struct context *context, const struct entry *entry)
       context->lz4hc = malloc (LZ4_sizeofStateHC ());
     return context->lz4hc != NULL;
   case ZRAM_ALGORITHM_ZSTD:
-    return prepare_zstd (context, entry);
+    return entry->dictionary ? prepare_zstd_page (context, entry)
+      : prepare_zstd (context, entry);
   }
   return false;
 }
@@ -230,6 +268,7 @@ context_size (const struct context *context)
 {
   return sizeof *context
     + ZSTD_sizeof_CCtx (context->zstd)
+    + zstd_page_size (context->zstd_page)
     + (context->lz4 ? sizeof *context->lz4 : 0)
     + (context->lz4hc ? LZ4_sizeofStateHC () : 0);
 }
@@ -363,12 +402,20 @@ find (const struct codecs *codecs, const struct zram_codec *codec, bool group)
   for (i = CODEC_FIRST; i < SLOT_CODECS; i++) {
     const struct entry *entry = &codecs->table[i];
 
-    if (entry->serial && entry->cdict == NULL && entry->group == group
+    if (entry->serial && entry->ddict == NULL && entry->group == group
         && entry->codec.algorithm == codec->algorithm
         && entry->codec.level == codec->level)
       return i;
   }
   return -1;
+}
+
+/* An entry without a dictionary that zstd-page.c compresses. */
+static bool
+is_for_zstd_page (const struct entry *entry)
+{
+  return entry->codec.algorithm == ZRAM_ALGORITHM_ZSTD && !entry->group
+    && !entry->ddict && entry->codec.level == ZSTD_PAGE_LEVEL;
 }
 
 /* Put an entry into the table.  If that fails it is cleared. */
@@ -380,6 +427,11 @@ insert (struct codecs *codecs, struct entry *entry)
   for (i = CODEC_FIRST; i < SLOT_CODECS; i++)
     if (codecs->table[i].serial == 0)
       break;
+  if (is_for_zstd_page (entry)) {
+    entry->dictionary = zstd_dictionary_none ();
+    if (entry->dictionary == NULL)
+      return -1;
+  }
   if (i == SLOT_CODECS) {
     entry_clear (entry);
     errno = ENOSPC;
@@ -388,7 +440,7 @@ insert (struct codecs *codecs, struct entry *entry)
   entry->serial = ++codecs->last_serial;
   codecs->table[i] = *entry;
   if (warm (codecs, i)) {
-    atomic_store (&codecs->dictionaries[i], entry->cdict ? entry->serial : 0);
+    atomic_store (&codecs->dictionaries[i], entry->ddict ? entry->serial : 0);
     return i;
   }
   entry_clear (&codecs->table[i]);
@@ -439,9 +491,12 @@ codecs_add_dictionary (struct codecs *codecs, unsigned base,
   struct entry entry = { .codec = codecs->table[base].codec };
   int index;
 
-  entry.cdict = ZSTD_createCDict (dictionary, size, entry.codec.level);
+  if (entry.codec.level == ZSTD_PAGE_LEVEL)
+    entry.dictionary = zstd_dictionary_create (dictionary, size);
+  if (entry.dictionary == NULL)
+    entry.cdict = ZSTD_createCDict (dictionary, size, entry.codec.level);
   entry.ddict = ZSTD_createDDict (dictionary, size);
-  if (entry.cdict == NULL || entry.ddict == NULL) {
+  if ((!entry.cdict && !entry.dictionary) || entry.ddict == NULL) {
     entry_clear (&entry);
     errno = EINVAL;             /* the other cause is no memory */
     return -1;
@@ -470,24 +525,42 @@ codecs_is_valid (const struct codecs *codecs, unsigned codec)
 bool
 codecs_has_dictionary (const struct codecs *codecs, unsigned codec)
 {
-  return codecs->table[codec].cdict != NULL;
+  return codecs->table[codec].ddict != NULL;
 }
 
-uint64_t
-codecs_size (struct codecs *codecs)
+/* What contexts and readers share. */
+static uint64_t
+dictionaries_size (struct codecs *codecs)
 {
-  uint64_t size = sizeof *codecs;
+  uint64_t size = 0;
+  unsigned i;
+
+  pthread_mutex_lock (&codecs->lock);
+  for (i = CODEC_FIRST; i < SLOT_CODECS; i++)
+    size += ZSTD_sizeof_CDict (codecs->table[i].cdict)
+      + ZSTD_sizeof_DDict (codecs->table[i].ddict)
+      + zstd_dictionary_size (codecs->table[i].dictionary);
+  pthread_mutex_unlock (&codecs->lock);
+  return size;
+}
+
+static uint64_t
+contexts_size (struct codecs *codecs)
+{
+  uint64_t size = 0;
   unsigned i;
 
   for (i = 0; i < codecs->nr_contexts; i++)
     size += atomic_load (&codecs->contexts[i].size)
       + atomic_load (&codecs->readers[i].size);
-  pthread_mutex_lock (&codecs->lock);
-  for (i = CODEC_FIRST; i < SLOT_CODECS; i++)
-    size += ZSTD_sizeof_CDict (codecs->table[i].cdict)
-      + ZSTD_sizeof_DDict (codecs->table[i].ddict);
-  pthread_mutex_unlock (&codecs->lock);
   return size;
+}
+
+uint64_t
+codecs_size (struct codecs *codecs)
+{
+  return sizeof *codecs + contexts_size (codecs)
+    + dictionaries_size (codecs);
 }
 
 /* The libraries tell the size only of contexts that exist. */
@@ -498,9 +571,9 @@ codecs_size_with (unsigned nr_contexts, const struct zram_codec *codec)
   uint64_t size = 0;
 
   if (codecs && codecs_add (codecs, codec) >= 0)
-    size = codecs_size (codecs) - sizeof *codecs;
+    size = nr_contexts * contexts_size (codecs) + dictionaries_size (codecs);
   codecs_destroy (codecs);
-  return sizeof *codecs + nr_contexts * size;
+  return sizeof *codecs + size;
 }
 
 uint64_t
@@ -625,39 +698,58 @@ codecs_put_reader (struct codecs *codecs, struct codec_reader *reader)
 
 /* ---- Compressing and decompressing --------------------------------- */
 
-/* Where the frame of an object begins that has room before it. */
+/* Write what comes before an object of SIZE bytes; returns where. */
 static unsigned char *
-zstd_frame (unsigned char *object)
+put_headers (unsigned char *object, size_t size)
 {
-  return object - sizeof zstd_header;
+  unsigned char *frame = object - HEADERS, *block = object - BLOCK_HEADER;
+  uint32_t header = size << 3 | BLOCK_COMPRESSED | BLOCK_LAST;
+
+  memcpy (frame, zstd_header, sizeof zstd_header);
+  block[0] = header;
+  block[1] = header >> 8;
+  block[2] = header >> 16;
+  return frame;
 }
 
 static size_t
 zstd_compress (struct context *context, const struct entry *entry,
                const void *page, size_t max)
 {
-  unsigned char *frame = zstd_frame (context->public.object);
+  unsigned char *frame = context->public.object - HEADERS;
+  unsigned char expected[HEADERS + 1];
   size_t r;
 
   if (context->serial != entry->serial && !prepare_zstd (context, entry))
     return 0;
-  r = ZSTD_compress2 (context->zstd, frame, max + sizeof zstd_header,
-                      page, ZRAM_PAGE_SIZE);
-  if (ZSTD_isError (r) || memcmp (frame, zstd_header, sizeof zstd_header) != 0)
+  r = ZSTD_compress2 (context->zstd, frame, max + HEADERS, page,
+                      ZRAM_PAGE_SIZE);
+  if (ZSTD_isError (r) || r <= HEADERS)
     return 0;
-  return r - sizeof zstd_header;
+  put_headers (expected + HEADERS, r - HEADERS);
+  return memcmp (frame, expected, HEADERS) == 0 ? r - HEADERS : 0;
+}
+
+static size_t
+compress_zstd_page (struct context *context, const struct entry *entry,
+                    const void *page, size_t max)
+{
+  if (context->page_serial != entry->serial
+      && !prepare_zstd_page (context, entry))
+    return 0;
+  return zstd_page_compress (context->zstd_page, entry->dictionary, page,
+                             context->public.object, max);
 }
 
 static bool
 zstd_decompress (struct codec_reader *reader, const struct entry *entry,
                  const void *object, size_t size, void *page)
 {
-  unsigned char *frame = zstd_frame (reader->object);
+  unsigned char *frame = put_headers (reader->object, size);
 
-  memcpy (frame, zstd_header, sizeof zstd_header);
   memcpy (reader->object, object, size);
   return ZSTD_decompress_usingDDict (reader->zstd, page, ZRAM_PAGE_SIZE,
-                                     frame, sizeof zstd_header + size,
+                                     frame, HEADERS + size,
                                      entry->ddict) == ZRAM_PAGE_SIZE;
 }
 
@@ -682,7 +774,9 @@ codecs_compress (struct codecs *codecs, struct codec_context *public,
                                     ZRAM_PAGE_SIZE, max, entry->codec.level);
     break;
   case ZRAM_ALGORITHM_ZSTD:
-    return zstd_compress (context, entry, page, max);
+    return entry->dictionary
+      ? compress_zstd_page (context, entry, page, max)
+      : zstd_compress (context, entry, page, max);
   }
   return r > 0 ? r : 0;
 }

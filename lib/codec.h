@@ -32,8 +32,9 @@ struct codecs;
  */
 struct codec_context {
   unsigned char page[ZRAM_PAGE_SIZE];   /* the user's, to assemble a page */
-  unsigned char header[8];              /* see codec.c */
+  unsigned char header[16];             /* see codec.c */
   unsigned char object[ZRAM_PAGE_SIZE]; /* what codecs_compress makes */
+  unsigned char slack[32];
 };
 
 /* What a thread needs to decompress.  Apart from the others, so that

@@ -11,12 +11,13 @@
  * Samples are pages of the store, taken evenly over all of it at the
  * moment of training.  So the write path has no part in it.  A quarter
  * of them is held back.  A dictionary is a few kilobytes of pieces of
- * samples, and tables that are computed from all of them (zdict.h's
- * ZDICT_finalizeDictionary).  Measured on memory pages, pieces chosen at
- * random are within 1 % of ZDICT_trainFromBuffer's choice, which takes
- * some 400 ms and 12 MB; ours takes 5 ms.  So we make several, and let
- * the pages that were held back decide: by size first, and then whether
- * the best is better than what is in use, by size and time.
+ * samples, and tables that are computed from all of them by who will use
+ * them (zstd-page.c, or zdict.h's ZDICT_finalizeDictionary).  Measured on
+ * memory pages, pieces chosen at random are within 1 % of
+ * ZDICT_trainFromBuffer's choice, which takes some 400 ms and 12 MB; ours
+ * takes 5 ms.  So we make several, and let the pages that were held back
+ * decide: by size first, and then whether the best is better than what is
+ * in use, by size and time.
  *
  * Each dictionary is a codec with an index of its own (codec.h).  When a
  * new one is adopted, the old one is retired: it goes when nobody can be
@@ -40,6 +41,7 @@
 #include "dictionary.h"
 #include "mapping.h"
 #include "store.h"
+#include "zstd-page.h"
 
 /* A store with fewer objects than this is not worth a dictionary. */
 #define STORED_MIN 2048
@@ -57,11 +59,11 @@
 /* What a dictionary is made of. */
 #define CONTENT_SIZE 8192
 #define PIECE_SIZE 256
-#define DICTIONARY_SIZE (CONTENT_SIZE + 1024)   /* with the tables */
+#define DICTIONARY_SIZE (CONTENT_SIZE + ZSTD_DICTIONARY_TABLES)
 #define NR_CANDIDATES 4
 
 /* Retired dictionaries that still have objects, at most.  (Each takes
- * some 100 KB and an index of the table.)
+ * 60 KB and more and an index of the table.)
  */
 #define ALIVE_MAX 8
 
@@ -183,16 +185,35 @@ shuffle (struct training *t)
 
 /* ---- Making and judging -------------------------------------------- */
 
+/* Add the tables to the content, for who will compress with them.  Returns
+ * the size of the dictionary, or 0.
+ */
+static size_t
+finish_dictionary (struct training *t, const unsigned char *content,
+                   unsigned char *dictionary)
+{
+  ZDICT_params_t params = { .compressionLevel = t->store->level };
+  size_t sizes[NR_TRAIN], size;
+  unsigned i;
+
+  if (t->store->level == ZSTD_PAGE_LEVEL)
+    return zstd_dictionary_train (content, CONTENT_SIZE, t->pages[0],
+                                  NR_TRAIN, dictionary);
+  for (i = 0; i < NR_TRAIN; i++)
+    sizes[i] = ZRAM_PAGE_SIZE;
+  size = ZDICT_finalizeDictionary (dictionary, DICTIONARY_SIZE, content,
+                                   CONTENT_SIZE, t->pages, sizes, NR_TRAIN,
+                                   params);
+  return ZDICT_isError (size) ? 0 : size;
+}
+
 /* Make a dictionary and add it to the table.  -1 if that fails. */
 static int
 make_candidate (struct training *t)
 {
   unsigned char content[CONTENT_SIZE], dictionary[DICTIONARY_SIZE];
-  size_t sizes[NR_TRAIN], size;
-  ZDICT_params_t params = {
-    .compressionLevel = t->store->level,
-  };
   unsigned i;
+  size_t size;
 
   for (i = 0; i < CONTENT_SIZE / PIECE_SIZE; i++) {
     unsigned page = random_below (t, NR_TRAIN);
@@ -201,12 +222,8 @@ make_candidate (struct training *t)
     memcpy (content + i * PIECE_SIZE, t->pages[page] + piece * PIECE_SIZE,
             PIECE_SIZE);
   }
-  for (i = 0; i < NR_TRAIN; i++)
-    sizes[i] = ZRAM_PAGE_SIZE;
-  size = ZDICT_finalizeDictionary (dictionary, sizeof dictionary,
-                                   content, sizeof content,
-                                   t->pages, sizes, NR_TRAIN, params);
-  if (ZDICT_isError (size))
+  size = finish_dictionary (t, content, dictionary);
+  if (size == 0)
     return -1;
   return codecs_add_dictionary (t->store->memory->codecs,
                                 t->store->dictionary.base, dictionary, size);
