@@ -26,8 +26,8 @@
 /* Free resident memory that is kept for the next writes: for objects,
  * and for slot tables.
  */
-#define KEEP_POOL (256 * 1024)
-#define KEEP_TABLE (64 * 1024)
+#define KEEP_POOL (64 * 1024)
+#define KEEP_TABLE (16 * 1024)
 
 /* The time that the background thread has in a tick, of 100 ms, for each
  * percent of a processor; and the objects that it compacts or recompresses
