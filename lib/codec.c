@@ -831,6 +831,13 @@ codecs_decompress (struct codecs *codecs, struct codec_reader *reader,
 
 /* ---- Groups -------------------------------------------------------- */
 
+/* At this level, the default, zstd looks for matches at 2^4 places.  Twice
+ * as many make groups 1.3 % smaller and take a fifth more time; the next
+ * levels take half as much again for the same.
+ */
+#define GROUP_LEVEL 6
+#define GROUP_SEARCH_LOG 5
+
 /* A group is compressed rarely, by one thread, so it has contexts of its
  * own, and frames as zstd makes them: six bytes more in some thousand.
  */
@@ -870,6 +877,8 @@ prepare_grouper (struct codec_grouper *g)
   return g->zstd
     && set_zstd (g->zstd, ZSTD_c_compressionLevel, g->codec.level)
     && set_zstd (g->zstd, ZSTD_c_contentSizeFlag, 0)
+    && (g->codec.level != GROUP_LEVEL
+        || set_zstd (g->zstd, ZSTD_c_searchLog, GROUP_SEARCH_LOG))
     && !ZSTD_isError (ZSTD_compress2 (g->zstd, warm_dst, sizeof warm_dst,
                                       warm_src, sizeof warm_src));
 }
