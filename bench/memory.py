@@ -12,6 +12,8 @@ MAX_SMALL = 8 * MIB             # resident, with 1 MiB stored
 MIN_IDLE_GAIN = 17              # percent less than settled and alone
 MAX_POOL = {"fill": 1.03, "overwritten": 1.05}  # pool / objects
 MAX_ONE_SIZE = 1.075            # the same, objects all of one size
+MAX_LARGE_POOL = 1.02           # the same, LARGE_POOL MiB of objects
+LARGE_POOL = 1024
 MAX_KERNEL = {                  # zstd's resident / all of kernel zram
     ("fill", "lz4"): 0.62, ("fill", "zstd"): 1.02,
     ("idle", "lz4"): 0.50, ("idle", "zstd"): 0.80,
@@ -90,6 +92,26 @@ def measure_pool(mebibytes):
     return [v for word, v in
             parse(run_program(["./bench-pool", str(mebibytes)]))
             if word == "pool"]
+
+
+def measure_large_pool(corpus, mebibytes, pages):
+    say("memory: pools of %d MiB" % mebibytes)
+    return [v for word, v in
+            parse(run_program(["./bench-pool", str(mebibytes), corpus,
+                               str(pages)] + list(ALGORITHMS)))
+            if word == "corpus"]
+
+
+def report_large_pool(large, mebibytes, targets):
+    for v in large:
+        what = "pool / objects: %s, %d MiB of objects" % (v["algorithm"],
+                                                          mebibytes)
+        targets.at_most(what, MAX_LARGE_POOL, v["ratio"], "%.3f")
+    return ["%d MiB of objects, as large as those of these pages: the pool "
+            "takes %s more than they." %
+            (mebibytes, ", ".join("%.1f %% (%s)" %
+                                  (100 * (v["ratio"] - 1), v["algorithm"])
+                                  for v in large)), ""]
 
 
 def ours_row(found, algorithm, step):
