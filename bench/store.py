@@ -7,18 +7,25 @@ from common import parse, run_program, say, table
 MAX_COST = 1.15                 # store / bare codec, in time
 MIN_GAIN = 0.95                 # of the bare codec's gain, second core
 MAX_SETTLED = {"overwrite": 1.8, "read": 3.5}   # of plain lz4's time
+MIN_REGROUP = 0.95              # of the requests, while pages are regrouped
 ALGORITHMS = ("lz4", "zstd")
 
 
 def measure(corpus, effort, pages):
     """Lines of bench-store by kind."""
-    found = {"cost": [], "gain": [], "settled": [], "pages": []}
+    found = {"cost": [], "gain": [], "settled": [], "pages": [],
+             "regroup": []}
     for what in ("settled",) + ALGORITHMS:
         say("store: %s" % what)
         out = run_program(["./bench-store", corpus, str(pages),
                            str(effort.store_rounds), what])
         for word, v in parse(out):
             found[word].append(v)
+    say("store: regrouping")
+    out = run_program(["./bench-regroup", corpus, str(pages),
+                       str(effort.store_rounds)])
+    for word, v in parse(out):
+        found[word].append(v)
     return found
 
 
@@ -85,6 +92,28 @@ If the bare codec does not double, the machine has no second core to give;
 what the store loses beside it would be locks.""", ""]
 
 
+def report_regroup(found, targets):
+    rows = []
+    for v in found["regroup"]:
+        what = "%ss, %d thread%s" % (v["operation"], v["threads"],
+                                     "s" if v["threads"] > 1 else "")
+        rows.append((what, "%.3f" % v["ratio"], "%.3f - %.3f" %
+                     (v["ratio_min"], v["ratio_max"]),
+                     "%.1f" % (100 * v["background"]), int(v["regrouped"])))
+        targets.at_least("requests while idle pages are regrouped: " + what,
+                         MIN_REGROUP,
+                         v["ratio"] if v["regrouped"] else None)
+    return ["""\
+Two settled stores, in one of which idle pages are regrouped, with the
+default of a quarter of a processor; threads that do nothing else read or
+overwrite a sixteenth of the pages, in turns of 300 ms.  Requests per second
+with regrouping, as a part of those without; what part of the process's
+processor time the background thread took; and how many pages were in groups at
+the end of a round:""", ""] + table(
+        ["what", "with / without", "lowest - highest", "background %",
+         "regrouped"], rows)
+
+
 def report(found, targets):
     pages = found["pages"][0]
     out = ["## What the store costs", "", """\
@@ -99,4 +128,5 @@ What the store adds to compression, without a dictionary: *plain* calls the
 compression library as its manual says, *bare* makes the calls that the
 store makes; both know beforehand where each object goes.  *Store* is
 `zram_write` and `zram_read`.""", ""]
-    return out + report_cost(found, targets) + report_gain(found, targets)
+    return (out + report_cost(found, targets) + report_gain(found, targets) +
+            report_regroup(found, targets))
