@@ -45,6 +45,12 @@
 #define BUSY_PAGES 1000
 #define BUSY_WASTE 5
 
+/* If so many pages were read or written in a tick, others want the
+ * processor as well, and it takes this part of its time only.
+ */
+#define USED_PAGES 500
+#define USED_PART 5
+
 /* And it leaves them this part of the pool in free memory. */
 #define KEEP_BUSY_PART 32
 
@@ -155,6 +161,14 @@ is_short (struct zram_memory *memory)
     || arena_is_short (&memory->table.arena);
 }
 
+/* Whether requests have used pages since the last tick ended. */
+static bool
+is_used (const struct zram_memory *memory)
+{
+  return codecs_compressed (memory->codecs) - memory->compressed
+    + codecs_read (memory->codecs) - memory->read > USED_PAGES;
+}
+
 static uint64_t
 tick_budget (const struct zram_memory *memory)
 {
@@ -168,7 +182,8 @@ tick_budget (const struct zram_memory *memory)
 static bool
 tick (struct zram_memory *memory, bool rest, bool *later)
 {
-  uint64_t now = clock_ns (), budget = tick_budget (memory);
+  uint64_t now = clock_ns ();
+  uint64_t budget = tick_budget (memory) / (is_used (memory) ? USED_PART : 1);
   bool busy = is_busy (memory) || is_short (memory);
   bool more = table_poll (&memory->table) | writeback_poll (&memory->writeback);
 
@@ -180,6 +195,7 @@ tick (struct zram_memory *memory, bool rest, bool *later)
   }
   /* Not what we have compressed ourselves. */
   memory->compressed = codecs_compressed (memory->codecs);
+  memory->read = codecs_read (memory->codecs);
   if (release (memory, busy ? keep_for_writers (memory) : KEEP_POOL,
                KEEP_TABLE)) {
     keeper_call (&memory->keeper);

@@ -100,6 +100,7 @@ struct codec_reader {
   unsigned char object[ZRAM_PAGE_SIZE]; /* a copy, behind its header */
   ZSTD_DCtx *zstd;              /* where it is used */
   unsigned char *group;         /* CODEC_GROUP_MAX bytes, where used */
+  _Atomic uint64_t lent;        /* how often; only the holder changes it */
   _Atomic uint64_t size;        /* of all that, in bytes */
 };
 
@@ -660,13 +661,25 @@ codecs_compressed (const struct codecs *codecs)
   return sum;
 }
 
-static void
-count_compressed (struct context *context)
+uint64_t
+codecs_read (const struct codecs *codecs)
 {
-  uint64_t n = atomic_load_explicit (&context->compressed,
-                                     memory_order_relaxed);
+  uint64_t sum = 0;
+  unsigned i;
 
-  atomic_store_explicit (&context->compressed, n + 1, memory_order_relaxed);
+  for (i = 0; i < codecs->nr_contexts; i++)
+    sum += atomic_load_explicit (&codecs->readers[i].lent,
+                                 memory_order_relaxed);
+  return sum;
+}
+
+/* One more, by the only thread that may say so. */
+static void
+count (_Atomic uint64_t *counter)
+{
+  uint64_t n = atomic_load_explicit (counter, memory_order_relaxed);
+
+  atomic_store_explicit (counter, n + 1, memory_order_relaxed);
 }
 
 /* ---- Lending ------------------------------------------------------- */
@@ -687,7 +700,11 @@ codecs_put (struct codecs *codecs, struct codec_context *public)
 struct codec_reader *
 codecs_get_reader (struct codecs *codecs)
 {
-  return &codecs->readers[lend_take (&codecs->lent_readers)];
+  struct codec_reader *reader
+    = &codecs->readers[lend_take (&codecs->lent_readers)];
+
+  count (&reader->lent);
+  return reader;
 }
 
 void
@@ -762,7 +779,7 @@ codecs_compress (struct codecs *codecs, struct codec_context *public,
   void *dst = public->object;
   int r = 0;
 
-  count_compressed (context);
+  count (&context->compressed);
   switch (entry->codec.algorithm) {
   case ZRAM_ALGORITHM_NONE:
     return 0;

@@ -103,8 +103,12 @@ uint64_t codecs_objects (const struct codecs *, unsigned codec);
 unsigned codecs_dictionaries (const struct codecs *, unsigned *indexes,
                               unsigned nr);
 
-/* How many pages have been compressed since the table was made. */
+/* How many pages have been compressed since the table was made, and how
+ * often readers were lent: for each page, or group, that is decompressed and
+ * needs one.
+ */
 uint64_t codecs_compressed (const struct codecs *);
+uint64_t codecs_read (const struct codecs *);
 
 /* ---- Compressing --------------------------------------------------- */
 

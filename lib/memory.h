@@ -46,6 +46,7 @@ struct zram_memory {
   struct dictionary_retired retired;
   struct turnover turnover;
   uint64_t compressed;          /* pages, at the end of the last tick */
+  uint64_t read;                /* the same; see codecs_read */
 };
 
 /* Charge what contexts and dictionaries have grown by, or uncharge what
