@@ -150,7 +150,7 @@ run_round (const struct corpus *corpus, const struct device *devices,
   for (enum way way = OFF; way <= ON; ++way) {
     fill (corpus, &devices[way]);
     zram_memory_settle (devices[way].memory);
-    zram_mark_idle (devices[way].store);
+    zram_mark_idle (devices[way].store, 0);
   }
   for (unsigned slice = 0; slice < 2 * SLICES; ++slice) {
     enum way way = (slice + slice / 2 + round) % 2;

@@ -204,12 +204,12 @@ START_TEST (test_every_length)
 
   open_trained (&rng, &d);
   for (literals = 0; literals < PAGE / 2; literals += 1 + literals / 64)
-    for (length = 1; length < PAGE / 2; length += 1 + length / 32) {
+    for (length = 1; length < PAGE / 2 - 16; length += 1 + length / 32) {
       pages_fill (&rng, PAGES_RANDOM, noise, PAGE);
       for (i = 0; i < PAGE; i++)
         noise[i] &= 15;
       memcpy (page, noise, PAGE);
-      memcpy (page + literals + 16, page, length);
+      memmove (page + literals + 16, page, length);
       memcpy (page + PAGE - length, noise + 100, length);
       check (&d, page, PAGE);
     }
