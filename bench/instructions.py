@@ -16,7 +16,7 @@ from common import Problem, parse, run_program, say, table
 
 # Ours is compiled into the program, so its names say what it is.
 CODEC_OBJECT = re.compile(r"/lib(zstd|lz4)\.so")
-CODEC_FUNCTION = re.compile(r"(lz4_page_|ZSTD_|LZ4_)")
+CODEC_FUNCTION = re.compile(r"(lz4_page_|zstd_page_|ZSTD_|LZ4_)")
 ENTRIES = {"write": "zram_write", "read": "zram_read"}
 SHOWN = 5                       # instructions per page; the rest is summed
 
