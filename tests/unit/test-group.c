@@ -349,7 +349,7 @@ START_TEST (test_reads_near_the_limit)
   mem_limit = 32 << 20;
   setup ();
   make_idle ();
-  memory->limit.max = limit_resident (&memory->limit) + 65536;
+  memory->limit.max = limit_resident (&memory->limit);
   check_page (20);
   check_page (20);
   ck_assert_int_eq (slot_state (word_of (20)), SLOT_GROUP);
