@@ -318,9 +318,9 @@ current_store (struct zram_memory *memory, struct wanted *walk)
 
 /* A whole walk is over: take younger pages next time. */
 static bool
-lower_age (struct writeback_work *work)
+lower_age (struct writeback_work *work, uint64_t before)
 {
-  if (work->used + work->gone_bytes >= ENOUGH || work->walk.age == 0)
+  if (work->used + work->gone_bytes >= before + ENOUGH || work->walk.age == 0)
     return false;
   work->walk.age--;
   return true;
@@ -332,6 +332,7 @@ lower_age (struct writeback_work *work)
 static void
 walk_round (struct zram_memory *memory, struct writeback_work *work)
 {
+  uint64_t before = work->used + work->gone_bytes;
   struct zram_store *store;
 
   if (work->era != memory->turnover.era)
@@ -341,7 +342,7 @@ walk_round (struct zram_memory *memory, struct writeback_work *work)
     while (!gather_is_enough (work)
            && (store = current_store (memory, &work->walk)) != NULL)
       gather_leaf (work, &work->walk, store);
-  } while (!gather_is_enough (work) && lower_age (work));
+  } while (!gather_is_enough (work) && lower_age (work, before));
   if (!gather_is_enough (work))
     work->walk.age = AGING_IDLE;
 }

@@ -159,23 +159,33 @@ publish_nothing (struct zram_memory *memory)
   pthread_mutex_unlock (&memory->lock);
 }
 
-/* Returns the weight of all entries. */
+/* What slots would name in a full segment of such records. */
 static unsigned
+full_weight (const struct target *t, size_t size)
+{
+  const struct writeback_work *work = t->memory->writeback.work;
+  uint64_t sum = 0;
+  unsigned i;
+
+  for (i = 0; i < work->nr; i++)
+    sum += tier_weight (target_word (t, &work->entries[i]));
+  return size ? sum * TIER_SEGMENT_SIZE / size : 0;
+}
+
+static void
 publish_all (const struct target *t)
 {
   struct writeback_work *work = t->memory->writeback.work;
   epoch_token *token;
-  unsigned i, weight = 0;
+  unsigned i;
 
   pthread_mutex_lock (&t->memory->lock);
   for (i = 0; i < work->nr; i++) {
     token = epoch_enter (&t->memory->table.epoch);
     work->moved += publish (t, &work->entries[i]);
     epoch_leave (token);
-    weight += tier_weight (target_word (t, &work->entries[i]));
   }
   pthread_mutex_unlock (&t->memory->lock);
-  return weight;
 }
 
 bool
@@ -185,13 +195,12 @@ publish_segment (struct zram_memory *memory, struct tier *tier,
   const struct target t = { memory, tier, segment };
   struct writeback_work *work = memory->writeback.work;
   size_t size = (work->used + TIER_BLOCK - 1) / TIER_BLOCK * TIER_BLOCK;
-  unsigned weight = 0;
   bool ok;
 
   seal (work, tier, segment);
   ok = tier_write_segment (&memory->tiers, tier, segment, work->segment, size);
   if (ok)
-    weight = publish_all (&t);
-  tier_close_segment (tier, segment, weight);
+    publish_all (&t);
+  tier_close_segment (tier, segment, full_weight (&t, size));
   return ok;
 }

@@ -76,7 +76,7 @@ struct segment {
   uint32_t next;                /* in the list of its state, or 0 */
   uint32_t life;                /* how often it was opened */
   _Atomic uint16_t weight;      /* of what slots name, see tier_weight... */
-  uint16_t written;             /* ...and of all that was written */
+  uint16_t written;             /* ...and that if all of it was used */
   uint32_t sequence;            /* segments that were opened before it */
   _Atomic bool used;            /* somebody has read from it */
   bool hopeless;                /* it could not be cleaned */
@@ -236,8 +236,9 @@ void tier_make_copy (struct tiers *, uint64_t word);
 void tier_use_copy (struct tiers *, uint64_t word);
 void tier_drop_copy (struct tiers *, uint64_t word);
 
-/* All pages that could have been, have been entered.  WRITTEN is the weight
- * that they would have if none had been overwritten meanwhile.
+/* All pages that could have been, have been entered.  WRITTEN would be what
+ * slots name if it was full of what is in it, and none had been overwritten
+ * meanwhile.
  */
 void tier_close_segment (struct tier *, uint32_t segment, unsigned written);
 
