@@ -53,8 +53,12 @@
 /* Segments that get a second chance, at most, in a look for a cold one. */
 #define COLDEST_TRIES 16
 
-/* A step of a running median is this part of it, as a power of two. */
-#define MEDIAN_SHIFT 3
+/* Steps of a running quantile are these parts of it, as powers of two: up
+ * for a sample that is larger, down for one that is smaller.  One in nine is
+ * smaller than where they balance.
+ */
+#define STEP_UP_SHIFT 6
+#define STEP_DOWN_SHIFT 3
 
 /* Odd, so that no two lives are the same; large, so that they are not the
  * same as another place either.
@@ -434,20 +438,31 @@ tier_can_clean (struct tier *tier, uint32_t n, unsigned found)
 
 /* ---- Storage ------------------------------------------------------- */
 
-/* A sample moves the median by a step, however far from it it is: a few
- * that were interrupted say nothing of the storage.
+/* A sample moves the quantile by a step, however far from it it is.  Those
+ * that had to wait for a processor, or for each other, say nothing of the
+ * storage, and where processors have much to do they are many.
  */
 static void
-note_sample (_Atomic uint64_t *median, uint64_t sample)
+note_sample (_Atomic uint64_t *quantile, uint64_t sample)
 {
-  uint64_t old = atomic_load_explicit (median, memory_order_relaxed);
-  uint64_t step = (old >> MEDIAN_SHIFT) + 1;
+  uint64_t old = atomic_load_explicit (quantile, memory_order_relaxed);
+  uint64_t up = (old >> STEP_UP_SHIFT) + 1, down = (old >> STEP_DOWN_SHIFT) + 1;
 
   /* Of two at once one is lost. */
-  atomic_store_explicit (median, old == 0 ? sample
-                         : sample > old ? old + step
-                         : old > step ? old - step : old,
+  atomic_store_explicit (quantile, old == 0 ? sample
+                         : sample > old ? old + up
+                         : old > down ? old - down : old,
                          memory_order_relaxed);
+}
+
+/* What the first byte takes, if so many took so long. */
+static uint64_t
+first_byte_ns (const struct tier *tier, uint64_t ns, size_t count)
+{
+  uint64_t bytes = count * atomic_load_explicit (&tier->byte_ps,
+                                                 memory_order_relaxed) / 1000;
+
+  return ns > bytes ? ns - bytes : 1;
 }
 
 static bool
@@ -462,8 +477,8 @@ read_storage (struct tier *tier, void *buf, size_t count, uint64_t offset)
   latency_add (&tier->read_latency, ns);
   if (!ok)
     atomic_fetch_add (&tier->read_errors, 1);
-  else if (count < NEIGHBOURS_MIN)
-    note_sample (&tier->read_ns, ns);
+  else if (count <= BUFFER_SIZE)
+    note_sample (&tier->read_ns, first_byte_ns (tier, ns, count));
   return ok;
 }
 

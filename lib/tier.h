@@ -108,8 +108,8 @@ struct tier {
   _Atomic uint64_t read_errors, write_errors;
   struct latency read_latency, write_latency;
 
-  /* Running medians: of a read of one record, ns; and of what a byte adds
-   * when it is many, ps.
+  /* What most take longer than (tier.c): a read before its first byte, ns;
+   * and each byte, ps.
    */
   _Atomic uint64_t read_ns, byte_ps;
 };
