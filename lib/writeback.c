@@ -31,6 +31,11 @@
 #define FREE_LOW 16
 #define FREE_HIGH 8
 
+/* After rounds that freed nothing, a request must fail for want of memory
+ * before there is another one within this time.
+ */
+#define PAUSE_NS (CLOCK_SECOND / 10)
+
 /* Segments that are looked at in a round to find one that can be cleaned,
  * or to fill one that goes a tier down.
  */
@@ -245,6 +250,8 @@ work_off (struct writeback *w)
 
   do {
     ok = write_back (w->memory);
+    if (!ok)
+      atomic_store (&w->pause, clock_ns () + PAUSE_NS);
     pthread_mutex_lock (&w->lock);
     w->rounds++;
     w->successes += ok;
@@ -282,7 +289,8 @@ writeback_poke (struct writeback *w)
 {
   if (atomic_load_explicit (&w->work, memory_order_relaxed) == NULL
       || atomic_load_explicit (&w->called, memory_order_relaxed)
-      || !writeback_is_needed (w))
+      || !writeback_is_needed (w)
+      || clock_ns () < atomic_load_explicit (&w->pause, memory_order_relaxed))
     return;
   pthread_mutex_lock (&w->lock);
   atomic_store (&w->called, true);

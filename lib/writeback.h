@@ -25,6 +25,7 @@ struct writeback {
   bool started;                 /* known to starter and stopper only */
   bool wanted;                  /* there shall be a thread */
   _Atomic bool called;          /* somebody has asked for it */
+  _Atomic uint64_t pause;       /* ns: it is of no use until then */
 
   pthread_mutex_t lock;         /* covers what is below it */
   pthread_cond_t wake, done;
