@@ -203,6 +203,8 @@ plugin_after_fork (void)
   }
   if (control && control_start (control, &disk) == -1)
     return -1;
+  if (disk.swap)
+    swap_safe_serve (&disk.safe);
   return 0;
 }
 

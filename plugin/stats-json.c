@@ -70,7 +70,8 @@ put_swap_safe (FILE *fp, const struct disk *disk,
   put_bool (fp, "io_flusher", safe->io_flusher, ",");
   put_bool (fp, "oom_score_adj", safe->oom_score_adj, ",");
   put_bool (fp, "reserve", m->reserve_size > 0, ",");
-  put_bool (fp, "preallocated", safe->preallocated, "\n  }");
+  put_bool (fp, "preallocated", safe->preallocated, ",");
+  put_bool (fp, "realtime", safe->realtime, "\n  }");
 }
 
 static void

@@ -19,6 +19,17 @@
  * A thread faults in what it will need of its own at its first request, so
  * a few requests on each connection have to come before the swapping.  The
  * same is true of nbdkit's buffers, which grow with the largest request.
+ *
+ * What cannot be there before is the kernel's: each reply goes through a
+ * socket, in a buffer that the kernel makes for it.  We get none while
+ * less memory is free than the watermark "min", like everybody.  But
+ * whoever swaps out may take what lies below, and does, to send us the
+ * pages.  So a little is missing up to "min", nothing is freed until we
+ * reply, and we cannot reply: seen with less than a hundredth missing.
+ * For threads with a real-time priority, the kernel's watermark is lower
+ * by a quarter (by a half since Linux 6.4).  Those that serve have one
+ * therefore, the lowest there is, and nobody else: what the keeper takes
+ * must not be what they need.
  */
 
 #include <config.h>
@@ -26,6 +37,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <sched.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -143,6 +155,39 @@ probe_oom_score_adj (void)
 
   return read_oom_score_adj (old, sizeof old) && protect_from_oom ()
     && write_oom_score_adj (old);
+}
+
+/* ---- Real-time priority -------------------------------------------- */
+
+static bool
+set_scheduler (int policy, const struct sched_param *param)
+{
+  if (sched_setscheduler (0, policy, param) == 0)
+    return true;
+  cannot ("no real-time priority, so the kernel may have no memory for "
+          "replies (it takes CAP_SYS_NICE, or LimitRTPRIO=1)",
+          "sched_setscheduler");
+  return false;
+}
+
+static bool
+enter_realtime (void)
+{
+  const struct sched_param lowest = {
+    .sched_priority = sched_get_priority_min (SCHED_RR),
+  };
+
+  return set_scheduler (SCHED_RR, &lowest);
+}
+
+static bool
+probe_realtime (void)
+{
+  int policy = sched_getscheduler (0);
+  struct sched_param param;
+
+  return policy != -1 && sched_getparam (0, &param) == 0
+    && enter_realtime () && set_scheduler (policy, &param);
 }
 
 /* ---- Mappings ------------------------------------------------------ */
@@ -349,6 +394,7 @@ swap_safe_probe (struct swap_safe *safe)
     munlockall ();
   safe->io_flusher = set_io_flusher (1) && set_io_flusher (0);
   safe->oom_score_adj = probe_oom_score_adj ();
+  safe->realtime = probe_realtime ();
 }
 
 void
@@ -359,6 +405,13 @@ swap_safe_enter (struct swap_safe *safe)
   safe->memory_locked = safe->memory_locked
     && lock_memory (MCL_CURRENT | MCL_FUTURE);
   safe->preallocated = preallocate ();
+}
+
+void
+swap_safe_serve (struct swap_safe *safe)
+{
+  if (safe->realtime && !enter_realtime ())
+    safe->realtime = false;
 }
 
 void

@@ -20,6 +20,9 @@ struct swap_safe {
                                    when it looks for memory for us */
   bool oom_score_adj;           /* the OOM killer takes somebody else */
   bool preallocated;            /* code, data and heap are in memory */
+  _Atomic bool realtime;        /* the kernel has memory left for replies
+                                   when it has none for others; statistics
+                                   may be read when it turns out */
 };
 
 /* Find out what can be had, undo it, and say in a message what cannot and
@@ -31,6 +34,11 @@ void swap_safe_probe (struct swap_safe *);
  * the last fork and before threads are made: they inherit it.
  */
 void swap_safe_enter (struct swap_safe *);
+
+/* The last step: from now on, threads that are made are there to serve.
+ * To be called when all others have been made.
+ */
+void swap_safe_serve (struct swap_safe *);
 
 /* Have this thread's stack in memory.  To be called at each request;
  * does something at a thread's first one.

@@ -155,7 +155,8 @@ swaps_when ()
 eq "swap when all is up" "$(swaps_when 'all is up')" '50 100 '
 eq "swap when programs stop" "$(swaps_when 'program stops')" '50 100 '
 eq "swap when the network stops" "$(swaps_when 'network stops')" '100 '
-for point in memory_locked io_flusher oom_score_adj reserve preallocated; do
+for point in memory_locked io_flusher oom_score_adj reserve preallocated \
+             realtime; do
   grep -aq "\"$point\": true" "$tmp/console.log" || fail "not $point"
 done
 # systemd has nothing left to swap off itself when it ends.

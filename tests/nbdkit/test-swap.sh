@@ -32,6 +32,7 @@ eq "swap_safe.reserve" "$(stats disk | jq .swap_safe.reserve)" true
 check_said memory_locked "memory cannot be locked"
 check_said io_flusher "the kernel may wait for swapping"
 check_said oom_score_adj "the OOM killer may choose the server"
+check_said realtime "no real-time priority"
 
 resident=$(stats disk | jq .resident)
 at_least resident "$resident" $((4 << 20))

@@ -104,7 +104,8 @@ check_swap_safe ()
 {
   local field
 
-  for field in memory_locked io_flusher oom_score_adj reserve preallocated
+  for field in memory_locked io_flusher oom_score_adj reserve preallocated \
+               realtime
   do
     stat_is "$1" "swap_safe.$field" true
   done
@@ -190,7 +191,7 @@ pages_out ()
 }
 
 # threads PROCESS: a line for each with its number, flags, minor and major
-# faults, and name.  (One awk for all: a fork takes long in here.)
+# faults, scheduling policy, and name.  (One awk for all: a fork takes long in here.)
 threads ()
 {
   cat "/proc/$1/task/"*/stat |
@@ -198,19 +199,24 @@ threads ()
            begin = index ($0, "(")
            for (end = length ($0); substr ($0, end, 1) != ")"; end--);
            split (substr ($0, end + 2), field, " ")
-           print $1, field[7], field[8], field[10],
+           print $1, field[7], field[8], field[10], field[39],
                  substr ($0, begin + 1, end - begin - 1) }'
 }
 
 # check_thread_flags PROCESS: all of them are marked as serving the
-# kernel's memory reclaim (PF_MEMALLOC_NOIO and PF_LOCAL_THROTTLE).
+# kernel's memory reclaim (PF_MEMALLOC_NOIO and PF_LOCAL_THROTTLE), and
+# those of nbdkit have a real-time priority (SCHED_RR), but no others.
 check_thread_flags ()
 {
-  local number flags name
+  local number flags policy name
 
-  while read -r number flags _ _ name; do
+  while read -r number flags _ _ policy name; do
     [ $((flags & 0x180000)) -eq $((0x180000)) ] ||
       fail "thread $number ($name) has flags $flags"
+    case "$name" in
+      zram-* | MHD-*) eq "policy of $name" "$policy" 0 ;;
+      *)              eq "policy of $name" "$policy" 2 ;;
+    esac
   done < <(threads "$1")
   eq oom_score_adj "$(cat "/proc/$1/oom_score_adj")" -1000
 }
@@ -251,7 +257,7 @@ check_faults ()
     esac
   done < <(threads "$2" |
              awk 'NR == FNR { minor[$1] = $3; major[$1] = $4; next }
-                  { name = $5; for (i = 6; i <= NF; i++) name = name " " $i
+                  { name = $6; for (i = 7; i <= NF; i++) name = name " " $i
                     print $3 - minor[$1], $4 - major[$1], name }' "$1" -)
   if [ "${vm_kernel-}" = qemu ]; then
     at_most "minor faults of the threads that serve" $others 64

@@ -62,6 +62,7 @@ wait_until 20 is_gone "$daemon" || fail "the daemon does not end"
 cat > "$tmp/command" <<'END'
 cat /proc/self/oom_score_adj > $tmp/command.oom
 sed 's/.*) //' /proc/self/stat | cut -d ' ' -f 7 > $tmp/command.flags
+sed 's/.*) //' /proc/self/stat | cut -d ' ' -f 39 > $tmp/command.policy
 curl -sS --fail --unix-socket $tmp/run.ctl http://localhost/stats \
      > $tmp/command.stats
 END
@@ -71,5 +72,6 @@ export tmp
 eq "oom_score_adj of the command" "$(cat "$tmp/command.oom")" 0
 eq "flags of the command" \
    $(($(cat "$tmp/command.flags") & 0x180000)) 0
+eq "scheduling policy of the command" "$(cat "$tmp/command.policy")" 0
 eq "what the server could do" \
    "$(jq -c '[.swap_safe[]] | unique' "$tmp/command.stats")" '[true]'
