@@ -22,6 +22,7 @@
 #include "clock.h"
 #include "memory.h"
 #include "store.h"
+#include "thread.h"
 
 /* Free resident memory that is kept for the next writes: for objects,
  * and for slot tables.
@@ -212,8 +213,13 @@ memory_tick (void *opaque)
 {
   struct zram_memory *memory = opaque;
   uint64_t start = clock_thread_ns (), budget = tick_budget (memory), spent;
-  bool later, more = tick (memory, memory->overdrawn >= budget, &later);
+  bool later, more;
 
+  if (memory->reserve && !memory->worker_has_stack) {
+    thread_touch_stack ();
+    memory->worker_has_stack = true;
+  }
+  more = tick (memory, memory->overdrawn >= budget, &later);
   spent = memory->overdrawn + clock_thread_ns () - start;
   memory->overdrawn = spent > budget ? spent - budget : 0;
   return more || later;

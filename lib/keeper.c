@@ -101,6 +101,7 @@ keeper_main (void *opaque)
 {
   struct keeper *keeper = opaque;
 
+  thread_touch_stack ();
   while (wait_for_call (keeper))
     fill (keeper);
   return NULL;

@@ -278,6 +278,7 @@ void
 zram_memory_stop (struct zram_memory *memory)
 {
   worker_stop (&memory->worker);
+  memory->worker_has_stack = false;     /* another one has not */
   writeback_stop (&memory->writeback);
   keeper_stop (&memory->keeper);
 }

@@ -37,6 +37,7 @@ struct zram_memory {
   struct worker worker;
   struct keeper keeper;
   uint64_t reserve;             /* bytes, while the threads run */
+  bool worker_has_stack;        /* in memory, as it must with a reserve */
   pthread_mutex_t reclaiming;   /* one thread returns memory at a time */
 
   /* Covers the list, and what background work keeps in its stores. */

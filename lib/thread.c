@@ -7,6 +7,10 @@
 
 #include "thread.h"
 
+/* Training dictionaries takes most, some 40 KiB. */
+#define STACK_SIZE (96 * 1024)
+#define SYSTEM_PAGE 4096
+
 int
 thread_start (pthread_t *thread, const char *name, void *(*fn) (void *),
               void *opaque)
@@ -24,4 +28,15 @@ thread_start (pthread_t *thread, const char *name, void *(*fn) (void *),
   }
   pthread_setname_np (*thread, name);
   return 0;
+}
+
+/* A page a time, downwards, as stacks grow. */
+__attribute__ ((noinline)) void
+thread_touch_stack (void)
+{
+  volatile char stack[STACK_SIZE];
+  size_t i;
+
+  for (i = sizeof stack; i >= SYSTEM_PAGE; i -= SYSTEM_PAGE)
+    stack[i - 1] = 0;
 }

@@ -14,4 +14,9 @@
 int thread_start (pthread_t *, const char *name, void *(*fn) (void *),
                   void *opaque);
 
+/* Have the calling thread's stack in memory, as much of it as it will
+ * need, so that it never waits for a page of it while it holds a lock.
+ */
+void thread_touch_stack (void);
+
 #endif /* THREAD_H */
