@@ -19,6 +19,9 @@
  * A thread faults in what it will need of its own at its first request, so
  * a few requests on each connection have to come before the swapping.  The
  * same is true of nbdkit's buffers, which grow with the largest request.
+ * So that those few reach all threads, the first request of each takes a
+ * while, and the others that come meanwhile meet other threads.  (With a
+ * real-time priority one thread likes to serve them all.)
  *
  * What cannot be there before is the kernel's: each reply goes through a
  * socket, in a buffer that the kernel makes for it.  We get none while
@@ -42,6 +45,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <sys/auxv.h>
@@ -75,6 +79,9 @@
  * whole.  All that the store allocates at once is much smaller.
  */
 #define SPARSE_SIZE (64 << 20)
+
+/* How long a thread's first request takes at least. */
+#define FIRST_NS 100000000
 
 #define OOM_SCORE_ADJ "/proc/self/oom_score_adj"
 
@@ -417,8 +424,11 @@ swap_safe_serve (struct swap_safe *safe)
 void
 swap_safe_thread (void)
 {
+  const struct timespec a_while = { .tv_nsec = FIRST_NS };
+
   if (__builtin_expect (!stack_is_there, 0)) {
     touch_stack ();
     stack_is_there = true;
+    nanosleep (&a_while, NULL);
   }
 }

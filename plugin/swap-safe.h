@@ -41,7 +41,7 @@ void swap_safe_enter (struct swap_safe *);
 void swap_safe_serve (struct swap_safe *);
 
 /* Have this thread's stack in memory.  To be called at each request;
- * does something at a thread's first one.
+ * does something at a thread's first one, which takes a tenth of a second.
  */
 void swap_safe_thread (void);
 

@@ -113,13 +113,13 @@ check_swap_safe ()
 }
 
 # warm_up DEVICE: have the server make everything that is made when it is
-# first used, by more reads at once than it has threads.
+# first used, by more large reads at once than it has threads.
 warm_up ()
 {
   local i jobs=()
 
   for ((i = 0; i < 16; i++)); do
-    dd if="$1" of=/dev/null bs=128k count=2 skip=$((i * 2)) \
+    dd if="$1" of=/dev/null bs=1M count=2 skip=$((i * 2)) \
        iflag=direct status=none &
     jobs+=($!)
   done
