@@ -3,6 +3,7 @@
 
 # mem: 256M
 # timeout: 3000
+# silence: 900
 # kernel: qemu
 
 # The kernel's zram under the program of guest-swap.sh, and ours, in the

@@ -3,6 +3,7 @@
 
 # mem: 256M
 # timeout: 3600
+# silence: 600
 # kernel: qemu
 
 # guest-swap.sh on two processors.
