@@ -8,6 +8,6 @@
 
 # guest-swap.sh on two processors.
 
-export VM_CYCLES=${VM_CYCLES-3} VM_ROUNDS=${VM_ROUNDS-5}
+export VM_CYCLES=${VM_CYCLES-3} VM_ROUNDS=${VM_ROUNDS-5} VM_MIB=${VM_MIB-384}
 # shellcheck source=guest-swap.sh
 . "$(dirname "$0")/guest-swap.sh"

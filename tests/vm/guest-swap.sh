@@ -10,8 +10,8 @@
 # page of the server is swapped out or faulted in while it serves.
 #
 # user-mode-linux takes about half a millisecond for each page, so only
-# the first cycle has the full size, unless VM_CYCLES says how many should
-# have it.
+# the first cycle has the full size.  With VM_CYCLES, so many, every tenth
+# has it, or all have VM_MIB.
 
 . "$(dirname "$0")/guest-functions.sh"
 
@@ -19,7 +19,7 @@ sizes=(384 224)
 if [ -n "${VM_CYCLES-}" ]; then
   sizes=()
   for ((i = 0; i < VM_CYCLES; i++)); do
-    sizes+=("${VM_MIB-384}")
+    sizes+=("${VM_MIB-$((i % 10 ? 224 : 384))}")
   done
 fi
 
