@@ -191,7 +191,8 @@ pages_out ()
 }
 
 # threads PROCESS: a line for each with its number, flags, minor and major
-# faults, scheduling policy, and name.  (One awk for all: a fork takes long in here.)
+# faults, scheduling policy, and name.  (One awk for all: a fork takes long
+# in here.)
 threads ()
 {
   cat "/proc/$1/task/"*/stat |
