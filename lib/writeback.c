@@ -71,13 +71,23 @@ pass_time (struct zram_memory *memory)
 
 /* ---- A round ------------------------------------------------------- */
 
+/* If enough has left RAM that need not be written, what was met on the way is
+ * written when it is more: a segment is taken whole, however little is in it.
+ */
+static bool
+is_worth_writing (const struct writeback_work *work)
+{
+  return work->nr && (work->gone_bytes < TIER_SEGMENT_SIZE
+                      || work->used > TIER_SEGMENT_SIZE / 2);
+}
+
 /* Into a tier that has room.  What another one failed to take will do. */
 static bool
 write_to (struct zram_memory *memory, struct tier *tier)
 {
   uint32_t segment;
 
-  if (memory->writeback.work->nr == 0)
+  if (!is_worth_writing (memory->writeback.work))
     return false;
   segment = tier_open_segment (&memory->tiers, tier, false);
   return segment && publish_segment (memory, tier, segment);
