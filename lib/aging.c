@@ -15,11 +15,11 @@
  * walk comes back to it.
  *
  * A walk begins when all requests are over that were going on when the
- * one before it began, or when pages were marked as idle.  So no request
- * is as old as what a page said before it became idle: whoever has read a
- * page and then finds its slot saying the same is right to think that it
- * still is the same page (page_leave_group), although groups can come to
- * lie where others were.
+ * one before it began, or when pages were marked as idle.  That alone does
+ * not make sure that whoever has read a page, and then finds its slot saying
+ * the same, has the same page: pages that could not be written back, and for
+ * mfu those that are written, are idle sooner, and groups can come to lie
+ * where others were.  So groups have a number (page_leave_group).
  *
  * Locks: none; slots are only tried.  All of this is the background
  * thread's.

@@ -23,14 +23,15 @@ count_object (struct zram_store *store, const struct group_header *header,
   codecs_count (store->memory->codecs, codec, n);
 }
 
+/* memory->lock is held, as for all that makes groups. */
 static void
-fill_group (struct group_header *header, unsigned members, const void *data,
-            size_t size)
+fill_group (struct zram_store *store, struct group_header *header,
+            unsigned members, const void *data, size_t size)
 {
   atomic_store (&header->live, members);
   header->members = members;
   header->size = size;
-  header->unused = 0;
+  header->birth = store->memory->regroup.births++;
   memcpy (header + 1, data, size);
 }
 
@@ -45,7 +46,7 @@ group_create (struct zram_store *store, uint32_t owner, unsigned codec,
   if (offset == 0)
     return 0;
   header = group_header (pool, offset);
-  fill_group (header, members, data, size);
+  fill_group (store, header, members, data, size);
   count_object (store, header, codec, 1);
   return offset;
 }
@@ -60,7 +61,7 @@ group_refill (struct zram_store *store, uint64_t offset, unsigned live,
     return false;
   stats_add (&store->stats, STATS_OBJECT_BYTES,
              (int64_t) size - header->size);
-  fill_group (header, members, data, size);
+  fill_group (store, header, members, data, size);
   return true;
 }
 

@@ -33,7 +33,7 @@ struct group_header {
   _Atomic uint16_t live;        /* bit per place: the page is still here */
   uint16_t members;             /* bit per place: it was at first */
   uint16_t size;                /* bytes of what follows */
-  uint16_t unused;
+  uint16_t birth;               /* groups that were made before it */
 };
 
 /* Such an object can leave RAM: it fits into a record on a tier (tier.h). */

@@ -324,7 +324,7 @@ come_back_somehow (struct zram_store *store, slot *s, uint64_t word,
                    const struct tier_record *record, const void *data)
 {
   if (!come_back (store, s, word, record, data, slot_age (word)))
-    page_leave_group (store, s, word, data);
+    page_leave_group (store, s, word, ANY_BIRTH, data);
 }
 
 int
@@ -351,7 +351,7 @@ page_renew (struct zram_store *store, slot *s, uint64_t page, uint64_t word)
   unsigned char data[ZRAM_PAGE_SIZE];
 
   if (page_fetch (store, page, word, data) == 0)
-    page_leave_group (store, s, word, data);
+    page_leave_group (store, s, word, ANY_BIRTH, data);
 }
 
 int

@@ -339,13 +339,22 @@ page_touched (struct zram_store *store, uint64_t word)
   return word;
 }
 
+/* The birth of the group that a word names, if it names one. */
+static int
+birth_of (const struct zram_store *store, uint64_t word)
+{
+  return slot_state (word) == SLOT_GROUP
+    ? group_header (&store->memory->pool, slot_offset (word))->birth
+    : ANY_BIRTH;
+}
+
 /* Read the page of a slot, and make it young if TOUCH.  *WORD is what the
- * slot said.  The reader may be NULL, and then EAGAIN says that one is
- * needed.  So does it if the slot is dead.
+ * slot said, and *BIRTH that of its group.  The reader may be NULL, and then
+ * EAGAIN says that one is needed.  So does it if the slot is dead.
  */
 static int
 read_slot (struct zram_store *store, struct codec_reader *reader,
-           slot *s, void *data, bool touch, uint64_t *word)
+           slot *s, void *data, bool touch, uint64_t *word, int *birth)
 {
   int r;
 
@@ -361,13 +370,30 @@ read_slot (struct zram_store *store, struct codec_reader *reader,
     return -1;
   }
   r = decode (store, reader, *word, data);
+  *birth = birth_of (store, *word);
   slot_unlock (s, touch ? page_touched (store, *word) : *word);
   return r;
 }
 
+/* Make a slot say NEW that says WORD, if that names the group with BIRTH.
+ * Another one may have come to where it was.
+ */
+static bool
+replace_group (struct zram_store *store, slot *s, uint64_t word, int birth,
+               uint64_t new)
+{
+  bool same;
+
+  if (!slot_trylock (s, word))
+    return false;
+  same = birth == ANY_BIRTH || birth_of (store, word) == birth;
+  slot_unlock (s, same ? new : word);
+  return same;
+}
+
 __attribute__ ((noinline)) void
 page_leave_group (struct zram_store *store, slot *s, uint64_t word,
-                  const void *data)
+                  int birth, const void *data)
 {
   struct codecs *codecs = store->memory->codecs;
   struct codec_context *context;
@@ -382,7 +408,7 @@ page_leave_group (struct zram_store *store, slot *s, uint64_t word,
   if (new == 0)
     return;
   new = slot_word_aged (new, slot_age (word));
-  if (slot_try_change (s, word, new))
+  if (replace_group (store, s, word, birth, new))
     page_replaced (store, word, new);
   else
     free_object (store, new);
@@ -407,7 +433,7 @@ try_read (struct zram_store *store, uint64_t page, void *data, bool touch)
   slot *s = slots_find (&store->slots, page);
   uint64_t word = s ? slot_peek (s) : 0;
   struct codec_reader *reader = NULL;
-  int r;
+  int r, birth = ANY_BIRTH;
 
   if (slot_state (word) == SLOT_EMPTY || slot_state (word) == SLOT_SAME)
     return decode (store, NULL, word, data);
@@ -415,12 +441,12 @@ try_read (struct zram_store *store, uint64_t page, void *data, bool touch)
     return page_read_tier (store, s, page, word, data, touch);
   if (needs_reader (store, word))
     reader = codecs_get_reader (codecs);
-  r = read_slot (store, reader, s, data, touch, &word);
+  r = read_slot (store, reader, s, data, touch, &word, &birth);
   if (reader)
     codecs_put_reader (codecs, reader);
   if (r == 0 && touch && slot_state (word) == SLOT_GROUP
       && !aging_is_idle (word) && page_may_grow (store))
-    page_leave_group (store, s, page_touched (store, word), data);
+    page_leave_group (store, s, page_touched (store, word), birth, data);
   return r;
 }
 

@@ -429,7 +429,7 @@ ungroup (const struct run *run, struct regroup_work *work)
   unsigned place = __builtin_ctz (run->map);
 
   page_leave_group (run->store, &run->base[place], run->words[place],
-                    work->pages);
+                    ANY_BIRTH, work->pages);
 }
 
 static bool

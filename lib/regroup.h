@@ -30,6 +30,7 @@ struct regroup {
   struct regroup_work *work;    /* while there is any */
   uint64_t size;                /* of that, in bytes; 0: not known yet */
   uint64_t charged;             /* for it; stays if there is a limit */
+  uint16_t births;              /* groups that were made, ever */
 };
 
 void regroup_init (struct regroup *, const struct zram_recompress *);

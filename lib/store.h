@@ -64,12 +64,15 @@ void page_recompress (struct zram_store *, slot *s, uint64_t word);
  */
 bool page_decode (struct zram_store *, slot *, uint64_t word, void *data);
 
-/* Take a page out of its group, if its slot still says WORD, and give it
- * an object of its own; DATA is the page.  It is read again before it was
- * idle, and the next time shall cost less; or it is the last one.
+/* Take a page out of its group, if its slot still says WORD and that is the
+ * group with this BIRTH, and give it an object of its own; DATA is the page.
+ * It is read again before it was idle, and the next time shall cost less; or
+ * it is the last one.  No BIRTH is needed if the page is on a tier, or if no
+ * other group can have come to the place of this one.
  */
+#define ANY_BIRTH (-1)
 void page_leave_group (struct zram_store *, slot *s, uint64_t word,
-                       const void *data);
+                       int birth, const void *data);
 
 /* Bring a page back to RAM whose slot says WORD and is on a tier, if there is
  * memory for it; with COMPANIONS, what was read with it as well.  *PROMOTED
