@@ -271,6 +271,20 @@ work_off (struct writeback *w)
   } while (ok && is_short (w->memory, FREE_HIGH));
 }
 
+/* What is not urgent, as long as nothing else is to be done. */
+static void
+work_at_leisure (struct writeback *w)
+{
+  bool more = true;
+
+  while (more) {
+    more = refresh_some (w->memory, &w->refresh);
+    pthread_mutex_lock (&w->lock);
+    more = more && !w->quit;
+    pthread_mutex_unlock (&w->lock);
+  }
+}
+
 static void *
 writeback_main (void *opaque)
 {
@@ -284,8 +298,7 @@ writeback_main (void *opaque)
     }
     pthread_mutex_unlock (&w->lock);
     work_off (w);
-    while (refresh_some (w->memory, &w->refresh))
-      ;
+    work_at_leisure (w);
     pthread_mutex_lock (&w->lock);
   }
   w->running = false;
