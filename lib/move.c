@@ -315,15 +315,17 @@ zram_interrupt (struct zram_memory *memory)
 int
 zram_add_tier (struct zram_memory *memory, const struct zram_tier *tier)
 {
-  int r = writeback_prepare (&memory->writeback), err;
+  struct tier *made = NULL;
+  int err;
 
-  if (r == 0) {
+  if (writeback_prepare (&memory->writeback) == 0)
+    made = tiers_make (&memory->tiers, tier);
+  if (made) {
     pthread_mutex_lock (&memory->writeback.working);
-    r = tiers_add (&memory->tiers, tier);
+    tiers_add (&memory->tiers, made);
     pthread_mutex_unlock (&memory->writeback.working);
-  }
-  if (r == 0)
     return 0;
+  }
   err = errno;
   if (tier->ops->close)
     tier->ops->close (tier->opaque);
@@ -394,6 +396,8 @@ remove_empty (struct zram_memory *memory, unsigned number)
   if (empty)
     tiers_remove (&memory->tiers, tier);
   pthread_mutex_unlock (&memory->writeback.working);
+  if (empty)
+    tiers_close (&memory->tiers, tier);
   return empty;
 }
 

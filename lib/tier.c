@@ -186,8 +186,8 @@ tier_create (const struct zram_tier *storage)
 }
 
 /* There is a number that is not in use. */
-static void
-link_tier (struct tiers *tiers, struct tier *tier)
+void
+tiers_add (struct tiers *tiers, struct tier *tier)
 {
   pthread_mutex_lock (&tiers->lock);
   while (tiers_get (tiers, tier->number))
@@ -197,32 +197,31 @@ link_tier (struct tiers *tiers, struct tier *tier)
   pthread_mutex_unlock (&tiers->lock);
 }
 
-int
-tiers_add (struct tiers *tiers, const struct zram_tier *storage)
+struct tier *
+tiers_make (struct tiers *tiers, const struct zram_tier *storage)
 {
   struct tier *tier;
 
   if (storage->size < 2 * TIER_SEGMENT_SIZE) {
     errno = EINVAL;
-    return -1;
+    return NULL;
   }
   if (tiers->nr == TIER_NR_MAX) {
     errno = ENOSPC;
-    return -1;
+    return NULL;
   }
   if (!make_buffers (tiers))
-    return -1;
+    return NULL;
   tier = tier_create (storage);
   if (tier == NULL)
-    return -1;
+    return NULL;
   if (!limit_charge (tiers->limit, tier_charge (tier))) {
     tier->storage.ops = &(const struct zram_tier_ops) { .close = NULL };
     tier_destroy (tier);
     errno = ENOSPC;
-    return -1;
+    return NULL;
   }
-  link_tier (tiers, tier);
-  return 0;
+  return tier;
 }
 
 void
@@ -237,6 +236,11 @@ tiers_remove (struct tiers *tiers, struct tier *tier)
     tiers->order[i] = tiers->order[i + 1];
   atomic_store (&tiers->tiers[tier->number], NULL);
   pthread_mutex_unlock (&tiers->lock);
+}
+
+void
+tiers_close (struct tiers *tiers, struct tier *tier)
+{
   limit_uncharge (tiers->limit, tier_charge (tier));
   tier_destroy (tier);
 }

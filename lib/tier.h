@@ -144,14 +144,20 @@ void tiers_init (struct tiers *, struct limit *, struct epoch *,
                  uint64_t write_limit);
 void tiers_destroy (struct tiers *);
 
-/* Add a tier below the others.  -1 and errno on failure: EINVAL if it is
- * smaller than two segments, ENOSPC at the limit or if there are
- * TIER_NR_MAX already, ENOMEM.
+/* Make a tier, which may wait for memory, and then add it below the others,
+ * which does not: writers may wait for who writes back, and must not wait for
+ * what waits for them.  NULL and errno on failure: EINVAL if it is smaller
+ * than two segments, ENOSPC at the limit or if there are TIER_NR_MAX already,
+ * ENOMEM.
  */
-int tiers_add (struct tiers *, const struct zram_tier *);
+struct tier *tiers_make (struct tiers *, const struct zram_tier *);
+void tiers_add (struct tiers *, struct tier *);
 
-/* Take away a tier that nobody can find in a slot any more. */
+/* Take away a tier that nobody can find in a slot any more, and then close
+ * it.
+ */
 void tiers_remove (struct tiers *, struct tier *);
+void tiers_close (struct tiers *, struct tier *);
 
 /* The tier of that number; NULL if there is none. */
 static inline struct tier *

@@ -79,6 +79,8 @@ storage_close (void *opaque)
   struct storage *s = opaque;
 
   s->closed++;
+  if (s->on_close)
+    s->on_close ();
 }
 
 static const struct zram_tier_ops ops = {

@@ -17,7 +17,8 @@ struct storage {
   unsigned chance;              /* one of so many writes fails; 0: none */
   _Atomic uint64_t random;
   unsigned delay;               /* us that each read takes */
-  void (*on_write) (void);      /* called once, by the next write */
+  void (*on_write) (void);      /* called once, by the next write... */
+  void (*on_close) (void);      /* ...and when it is closed */
   _Atomic unsigned reads, writes, discards, closed;
 };
 

@@ -306,6 +306,31 @@ START_TEST (test_remove)
 }
 END_TEST
 
+/* To close a storage may take long, and nobody waits for that who may have
+ * to write back.
+ */
+static void
+expect_nobody_works (void)
+{
+  ck_assert_int_eq (pthread_mutex_trylock (&memory->writeback.working), 0);
+  pthread_mutex_unlock (&memory->writeback.working);
+}
+
+START_TEST (test_remove_slowly)
+{
+  setup (32 * MIB);
+  add_second (32 * MIB);
+  write_all (0);
+  second.on_close = expect_nobody_works;
+  move (0, 1);
+  ck_assert_int_eq (zram_remove_tier (memory, 1), 0);
+  ck_assert_uint_eq (second.closed, 1);
+  check_all (0);
+  teardown ();
+  storage_destroy (&second);
+}
+END_TEST
+
 /* What cannot be read keeps the tier in use. */
 START_TEST (test_remove_unreadable)
 {
@@ -572,7 +597,8 @@ END_TEST
 
 UNIT_MAIN ("move", test_down_and_up, test_clean_copies,
            test_clean_copies_of_groups, test_which_pages, test_bad_moves,
-           test_across, test_remove, test_remove_unreadable, test_companions,
+           test_across, test_remove, test_remove_slowly,
+           test_remove_unreadable, test_companions,
            test_read_while_cleaned, test_down_once,
            test_overwritten_on_the_way, test_no_cleaning_for_nothing,
            test_writeback_limit, test_juggle)
