@@ -78,14 +78,24 @@ zram_read (struct zram_store *store, void *buf, size_t count, uint64_t offset)
   return end (store, token, r, STATS_FAILED_READS);
 }
 
+/* How often a write that finds no memory waits in hope of others. */
+#define TRIES 10
+
 /* Something may be freed while a request waits that is outside of the
- * epoch: leaves that were retired, or pages that go to a tier.
+ * epoch: leaves that were retired, pages that go to a tier, or by others.
  */
 static bool
-wait_for_memory (struct zram_memory *memory, unsigned tries)
+wait_for_memory (struct zram_memory *memory, unsigned *tries)
 {
-  return (tries && memory_wait_for_leaves (memory))
-    || writeback_wait (&memory->writeback);
+  bool hope = *tries > 0;
+
+  if (!(hope && memory_wait_for_leaves (memory))) {
+    if (writeback_wait (&memory->writeback))
+      return true;
+    hope = hope && writeback_was_freed (&memory->writeback);
+  }
+  *tries -= hope;
+  return hope;
 }
 
 /* Write part of a page, or zeroes if BUF is NULL.  If there is no memory
@@ -96,7 +106,7 @@ write_in_page (struct zram_store *store, epoch_token **token,
                const void *buf, size_t count, uint64_t offset)
 {
   uint64_t page = offset / ZRAM_PAGE_SIZE;
-  unsigned tries = 3;
+  unsigned tries = TRIES;
   bool again;
   int r;
 
@@ -105,8 +115,7 @@ write_in_page (struct zram_store *store, epoch_token **token,
     again = false;
     if (r == -1 && errno == ENOSPC) {
       epoch_leave (*token);
-      again = wait_for_memory (store->memory, tries);
-      tries -= tries > 0;
+      again = wait_for_memory (store->memory, &tries);
       *token = begin (store);
       errno = ENOSPC;
     }

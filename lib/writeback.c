@@ -352,6 +352,12 @@ writeback_wait (struct writeback *w)
   return running ? freed : write_back (w->memory);
 }
 
+bool
+writeback_was_freed (struct writeback *w)
+{
+  return w->work && !is_short (w->memory, FREE_LOW);
+}
+
 /* ---- Life ---------------------------------------------------------- */
 
 void

@@ -67,4 +67,9 @@ void writeback_wait_for_segments (struct zram_memory *);
  */
 bool writeback_wait (struct writeback *);
 
+/* Whether there is memory although to wait for it was in vain: others have
+ * freed it, by moving pages by hand, say.
+ */
+bool writeback_was_freed (struct writeback *);
+
 #endif /* WRITEBACK_H */

@@ -521,6 +521,30 @@ START_TEST (test_no_cleaning_for_nothing)
 }
 END_TEST
 
+/* What others have freed while a writer waited in vain will do. */
+static void
+trim_some (void)
+{
+  ck_assert_int_eq (zram_trim (store, 500 * PAGE, 0), 0);
+}
+
+START_TEST (test_others_free_memory)
+{
+  unsigned n;
+
+  setup (32 * MIB);
+  storage.fail_writes = 1000000;
+  for (n = 0; n < NR && write_page (n, 0) == 0; n++)
+    ;
+  ck_assert_int_eq (errno, ENOSPC);
+  storage.on_write = trim_some;
+  ck_assert_int_eq (write_page (n, 0), 0);
+  ck_assert_ptr_null (storage.on_write);
+  check_page (n, 0);
+  teardown ();
+}
+END_TEST
+
 START_TEST (test_writeback_limit)
 {
   unsigned n;
@@ -601,4 +625,5 @@ UNIT_MAIN ("move", test_down_and_up, test_clean_copies,
            test_remove_unreadable, test_companions,
            test_read_while_cleaned, test_down_once,
            test_overwritten_on_the_way, test_no_cleaning_for_nothing,
+           test_others_free_memory,
            test_writeback_limit, test_juggle)
