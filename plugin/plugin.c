@@ -22,6 +22,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -141,6 +142,11 @@ add_tiers (void)
 {
   unsigned i;
 
+  /* A file that may not grow (ulimit -f) is an error of the tier, and not
+   * the end of the server.
+   */
+  if (parameters.nr_tiers)
+    signal (SIGXFSZ, SIG_IGN);
   for (i = 0; i < parameters.nr_tiers; i++)
     if (tier_add (disk.memory, &parameters.tiers[i], parameters.swap) == -1)
       return -1;
