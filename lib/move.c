@@ -392,7 +392,7 @@ remove_empty (struct zram_memory *memory, unsigned number)
   pthread_mutex_lock (&memory->writeback.working);
   tiers_poll (&memory->tiers);
   tier = tiers_get (&memory->tiers, number);
-  empty = tier->nr_free == tier->nr_segments - 1;
+  empty = tier->nr_free + tier->nr_bad == tier->nr_segments - 1;
   if (empty)
     tiers_remove (&memory->tiers, tier);
   pthread_mutex_unlock (&memory->writeback.working);

@@ -41,6 +41,9 @@
 #define RETRY_MIN (CLOCK_SECOND / 100)
 #define RETRY_MAX CLOCK_SECOND
 
+/* One of so many segments that are written is followed by a bad one. */
+#define FORGIVE 64
+
 /* What is read around a record may make the read so much longer (a part of
  * it), and is not worth it below so many bytes, nor if the record alone comes
  * faster than that.  A disk that is far away, or that has to seek, passes; an
@@ -291,6 +294,51 @@ init_segment (struct tier *tier, uint32_t n)
   atomic_store (&segment->state, SEGMENT_OPEN);
 }
 
+static uint32_t
+take_free (struct tier *tier)
+{
+  uint32_t n = tier->free;
+
+  if (n) {
+    tier->free = tier->segments[n].next;
+    tier->nr_free--;
+  }
+  return n;
+}
+
+static void
+put_free (struct tier *tier, uint32_t n)
+{
+  tier->segments[n].next = tier->free;
+  tier->free = n;
+  tier->nr_free++;
+}
+
+/* The one that has waited for longest. */
+static uint32_t
+take_bad (struct tier *tier)
+{
+  uint32_t n = tier->bad;
+
+  if (n) {
+    tier->bad = tier->segments[n].next;
+    tier->nr_bad--;
+  }
+  return n;
+}
+
+static void
+put_bad (struct tier *tier, uint32_t n)
+{
+  tier->segments[n].next = 0;
+  if (tier->bad)
+    tier->segments[tier->last_bad].next = n;
+  else
+    tier->bad = n;
+  tier->last_bad = n;
+  tier->nr_bad++;
+}
+
 uint32_t
 tier_open_segment (struct tiers *tiers, struct tier *tier, bool cleaning)
 {
@@ -299,12 +347,11 @@ tier_open_segment (struct tiers *tiers, struct tier *tier, bool cleaning)
   if (!is_writable (tiers, tier))
     return 0;
   pthread_mutex_lock (&tier->lock);
-  n = tier->nr_free > 1 || cleaning ? tier->free : 0;
-  if (n) {
-    tier->free = tier->segments[n].next;
-    tier->nr_free--;
+  n = tier->nr_free > 1 || cleaning ? take_free (tier) : 0;
+  if (n == 0)
+    n = take_bad (tier);
+  if (n)
     init_segment (tier, n);
-  }
   pthread_mutex_unlock (&tier->lock);
   return n;
 }
@@ -315,7 +362,7 @@ has_free (struct tiers *tiers, struct tier *tier, uint32_t nr)
   bool free;
 
   pthread_mutex_lock (&tier->lock);
-  free = tier->nr_free >= nr;
+  free = tier->nr_free >= nr || tier->nr_bad;
   pthread_mutex_unlock (&tier->lock);
   return free && is_writable (tiers, tier);
 }
@@ -493,14 +540,32 @@ tier_read_segment (struct tier *tier, uint32_t segment, void *buf)
                        segment_offset (segment));
 }
 
+/* It is no news if the segment was bad before. */
 static void
-note_failure (struct tier *tier)
+note_failure (struct tier *tier, struct segment *segment)
 {
   atomic_fetch_add (&tier->write_errors, 1);
+  if (segment->bad)
+    return;
+  segment->bad = true;
   tier->delay = tier->delay ? 2 * tier->delay : RETRY_MIN;
   if (tier->delay > RETRY_MAX)
     tier->delay = RETRY_MAX;
   tier->retry = clock_ns () + tier->delay;
+}
+
+/* The storage may have become better: now and then a bad segment is given
+ * another chance.
+ */
+static void
+note_success (struct tier *tier, struct segment *segment)
+{
+  tier->delay = 0;
+  segment->bad = false;
+  pthread_mutex_lock (&tier->lock);
+  if (tier->bad && tier->opened % FORGIVE == 0)
+    put_free (tier, take_bad (tier));
+  pthread_mutex_unlock (&tier->lock);
 }
 
 bool
@@ -516,10 +581,10 @@ tier_write_segment (struct tiers *tiers, struct tier *tier, uint32_t segment,
   latency_add (&tier->write_latency, ns);
   budget_spend (&tiers->budget, size);
   if (!ok) {
-    note_failure (tier);
+    note_failure (tier, &tier->segments[segment]);
     return false;
   }
-  tier->delay = 0;
+  note_success (tier, &tier->segments[segment]);
   atomic_fetch_add (&tier->bytes_written, size);
   note_sample (&tier->byte_ps, 1000 * ns / size);
   return true;
@@ -644,9 +709,10 @@ free_list (struct tier *tier, uint32_t n)
     uint32_t next = segment->next;
 
     atomic_store (&segment->state, SEGMENT_FREE);
-    segment->next = tier->free;
-    tier->free = n;
-    tier->nr_free++;
+    if (segment->bad)
+      put_bad (tier, n);
+    else
+      put_free (tier, n);
     tier->nr_dying--;
     n = next;
   }
@@ -860,7 +926,7 @@ tier_stats (struct tier *tier, struct zram_tier_stats *stats)
   uint32_t used;
 
   pthread_mutex_lock (&tier->lock);
-  used = tier->nr_segments - 1 - tier->nr_free;
+  used = tier->nr_segments - 1 - tier->nr_free - tier->nr_bad;
   pthread_mutex_unlock (&tier->lock);
   *stats = (struct zram_tier_stats) {
     .number = tier->number,
@@ -902,13 +968,32 @@ check_segment (const struct tier *tier, uint32_t n,
   return faults;
 }
 
+/* A list of segments that are free. */
+static unsigned
+check_list (const struct tier *tier, const char *name, uint32_t first,
+            uint32_t nr, FILE *report)
+{
+  unsigned faults = 0;
+  uint32_t i, found = 0;
+
+  for (i = first; i && found <= nr; i = tier->segments[i].next, found++)
+    if (tier->segments[i].state != SEGMENT_FREE)
+      faults++, fprintf (report, "tier %u, segment %" PRIu32 ": is in the "
+                         "%s list\n", tier->number, i, name);
+  if (found != nr)
+    faults++, fprintf (report, "tier %u: %" PRIu32 " segments are %s, "
+                       "counter says %" PRIu32 "\n", tier->number, found,
+                       name, nr);
+  return faults;
+}
+
 static unsigned
 check_tier (struct tier *tier, const struct tier_named *named,
             uint64_t copies, FILE *report)
 {
   unsigned faults = 0;
   uint64_t live = 0, weight = 0;
-  uint32_t i, nr_free = 0;
+  uint32_t i;
 
   for (i = 1; i < tier->nr_segments; i++) {
     faults += check_segment (tier, i, &named[i], report);
@@ -923,14 +1008,8 @@ check_tier (struct tier *tier, const struct tier_named *named,
                        tier->number, live, copies, weight,
                        tier->pages + tier->copies, tier->copies,
                        tier->weight);
-  for (i = tier->free; i; i = tier->segments[i].next, nr_free++)
-    if (tier->segments[i].state != SEGMENT_FREE)
-      faults++, fprintf (report, "tier %u, segment %" PRIu32 ": is in the "
-                         "free list\n", tier->number, i);
-  if (nr_free != tier->nr_free)
-    faults++, fprintf (report, "tier %u: %" PRIu32 " segments are free, "
-                       "counter says %" PRIu32 "\n", tier->number, nr_free,
-                       tier->nr_free);
+  faults += check_list (tier, "free", tier->free, tier->nr_free, report);
+  faults += check_list (tier, "bad", tier->bad, tier->nr_bad, report);
   return faults;
 }
 

@@ -80,6 +80,7 @@ struct segment {
   uint32_t sequence;            /* segments that were opened before it */
   _Atomic bool used;            /* somebody has read from it */
   bool hopeless;                /* it could not be cleaned */
+  bool bad;                     /* it could not be written last time */
   _Atomic uint8_t state;
 };
 
@@ -95,9 +96,11 @@ struct tier {
   uint64_t retry, delay;        /* ns: after a write that failed */
   uint32_t opened;              /* segments, ever */
 
-  pthread_mutex_t lock;         /* covers the lists, and nr_free */
+  pthread_mutex_t lock;         /* covers the lists, and their lengths */
   struct segment *segments;
   uint32_t free, nr_free;
+  uint32_t bad, last_bad;       /* free, but could not be written: */
+  uint32_t nr_bad;              /* for when there are no others */
   uint32_t nr_dying;            /* that will be free soon */
   uint32_t dying, expiring;     /* that have no ticket yet; that wait for... */
   uint64_t ticket;              /* ...this */
@@ -174,7 +177,8 @@ uint64_t tiers_charged (const struct tiers *);
 /* ---- Segments ------------------------------------------------------ */
 
 /* A segment to write: its number, or 0 if none is free, or if it must not
- * be written now.  The last one is for CLEANING.
+ * be written now.  The last one is for CLEANING.  One that could not be
+ * written comes when there are no others.
  */
 uint32_t tier_open_segment (struct tiers *, struct tier *, bool cleaning);
 

@@ -36,6 +36,10 @@
  */
 #define PAUSE_NS (CLOCK_SECOND / 10)
 
+/* How long a tier that fails is tried again, before whoever waits is told.
+ */
+#define TRY_AGAIN_NS (CLOCK_SECOND / 2)
+
 /* Segments that are looked at in a round to find one that can be cleaned,
  * or to fill one that goes a tier down.
  */
@@ -218,19 +222,19 @@ one_round (struct zram_memory *memory)
 }
 
 /* A tier that could not be written a moment ago may be tried again in
- * another.
+ * another: long enough to get past a part that is bad.
  */
 static bool
 write_back (struct zram_memory *memory)
 {
   struct writeback *w = &memory->writeback;
-  uint64_t retry;
+  uint64_t end = clock_ns () + TRY_AGAIN_NS, retry;
   bool ok;
 
   pthread_mutex_lock (&w->working);
   ok = one_round (memory);
-  retry = tiers_retry_time (&memory->tiers);
-  if (!ok && retry) {
+  while (!ok && clock_ns () < end
+         && (retry = tiers_retry_time (&memory->tiers)) != 0) {
     usleep (retry / 1000 + 1);
     ok = one_round (memory);
   }
@@ -337,7 +341,9 @@ wait_for_rounds (struct writeback *w)
   return w->successes != successes;
 }
 
-/* Where there is no thread, whoever waits does it himself. */
+/* Where there is no thread, whoever waits does it himself: twice, as the
+ * first round may be what is left of a walk.
+ */
 bool
 writeback_wait (struct writeback *w)
 {
@@ -349,7 +355,8 @@ writeback_wait (struct writeback *w)
   running = w->running;
   freed = running && wait_for_rounds (w);
   pthread_mutex_unlock (&w->lock);
-  return running ? freed : write_back (w->memory);
+  return running ? freed
+    : write_back (w->memory) || write_back (w->memory);
 }
 
 bool

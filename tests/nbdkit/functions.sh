@@ -161,10 +161,10 @@ is_ready ()
   [ -s "$tmp/$1.pid" ] || ! kill -0 "${job[$1]}"
 }
 
-# start_server NAME PARAMETER...: serve on private sockets, in the
-# foreground.  It sets ${uri[NAME]}, ${sock[NAME]}, ${ctl[NAME]} and
-# ${pid[NAME]}.
-start_server ()
+# start_nbdkit NAME ARGUMENT...: serve on a private socket, in the
+# foreground, whatever the arguments say.  It sets ${uri[NAME]},
+# ${sock[NAME]} and ${pid[NAME]}.
+start_nbdkit ()
 {
   local name=$1
 
@@ -172,17 +172,34 @@ start_server ()
   sock[$name]=$tmp/$name.sock
   # shellcheck disable=SC2034     # the tests use it
   uri[$name]="nbd+unix:///?socket=${sock[$name]}"
-  ctl[$name]=$tmp/$name.ctl
   rm -f "$tmp/$name.pid" "${sock[$name]}"
 
   "$NBDKIT" "${nbdkit_options[@]}" -f \
             -P "$tmp/$name.pid" -U "${sock[$name]}" \
-            zram "$@" control="${ctl[$name]}" 2>>"$tmp/$name.log" &
+            "$@" 2>>"$tmp/$name.log" &
   job[$name]=$!
   pid[$name]=$!
   wait_until 60 is_ready "$name" || fail "server $name does not start"
-  [ -s "$tmp/$name.pid" ] || fail "server $name died: zram $*"
+  [ -s "$tmp/$name.pid" ] || fail "server $name died: $*"
   pid[$name]=$(cat "$tmp/$name.pid")
+}
+
+# start_server NAME PARAMETER...: a zram disk, with ${ctl[NAME]} as well.
+start_server ()
+{
+  local name=$1
+
+  shift
+  ctl[$name]=$tmp/$name.ctl
+  start_nbdkit "$name" zram "$@" control="${ctl[$name]}"
+}
+
+# kill_server NAME: at once, as a crash would.
+kill_server ()
+{
+  kill -KILL "${pid[$1]}"
+  wait "${job[$1]}" || :
+  unset "job[$1]"
 }
 
 # is_gone PROCESS: not there, or ended and not yet waited for.

@@ -80,3 +80,18 @@ def extents(h, count, offset):
                 out.append([length, flags])
             offset += length
     return out
+
+
+def lost(h, pages, expected):
+    """Which of these pages cannot be read: EIO.  Every other one must be
+    what expected(page) says."""
+    out = []
+    for page in pages:
+        try:
+            got = h.pread(PAGE, page * PAGE)
+        except nbd.Error as e:
+            check(f"the error of page {page}", e.errno, "EIO")
+            out.append(page)
+            continue
+        check(f"page {page}", got, expected(page))
+    return out

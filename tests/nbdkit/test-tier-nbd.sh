@@ -72,9 +72,7 @@ eq "pages that are lost while all is well" "$(look)" 0
 
 # Gone and back, empty, on the same socket.  It is not ours any more, and
 # left alone.
-kill -KILL "${pid[far]}"
-wait "${job[far]}" || :
-unset "job[far]"
+kill_server far
 start_server far 64M algorithm=none
 lost=$(look)
 echo "lost: $lost of 128"

@@ -55,6 +55,10 @@ storage_write (void *opaque, const void *buf, size_t count, uint64_t offset)
   if (offset % 4096 || count % 4096 || offset + count > s->size
       || (uintptr_t) buf % 4096)
     abort ();
+  if (s->bad && offset >= s->bad) {
+    errno = EIO;
+    return -1;
+  }
   if (fails (s, &s->fail_writes, s->chance)) {
     memset (s->bytes + offset, 0x55, count / 2);        /* a torn write */
     return -1;

@@ -14,6 +14,7 @@ struct storage {
   unsigned char *bytes;
   uint64_t size;
   _Atomic unsigned fail_reads, fail_writes;     /* so many of the next */
+  uint64_t bad;                 /* writes behind this fail; 0: none */
   unsigned chance;              /* one of so many writes fails; 0: none */
   _Atomic uint64_t random;
   unsigned delay;               /* us that each read takes */

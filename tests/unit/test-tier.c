@@ -156,6 +156,43 @@ START_TEST (test_write_errors)
 }
 END_TEST
 
+/* Of a part that cannot be written, nothing but the room is lost, and that
+ * comes back.
+ */
+static unsigned
+fill (void)
+{
+  unsigned i, n;
+
+  for (n = 0; n < 10000 && write_page (n, 0) == 0; n++)
+    ;
+  for (i = 0; i < n; i++)
+    check_page (i, 0);
+  ck_assert_uint_eq (zram_memory_check (memory, stderr), 0);
+  ck_assert_int_eq (zram_trim (store, (uint64_t) n * PAGE, 0), 0);
+  for (i = 0; i < 4; i++)
+    zram_memory_settle (memory);
+  return n;
+}
+
+START_TEST (test_bad_part)
+{
+  unsigned i, first, last;
+
+  setup (32 * MIB);
+  storage.bad = 10 * MIB;
+  first = fill ();
+  ck_assert_uint_lt (first, (8 + 10) * 256);
+  for (i = 0; i < 5; i++)
+    ck_assert_uint_ge (fill () + 256, first);
+  storage.bad = 0;
+  last = fill ();
+  ck_assert_uint_gt (last, first + 18 * 256);
+  ck_assert_uint_eq (memory->tiers.order[0]->nr_bad, 0);
+  teardown ();
+}
+END_TEST
+
 /* The next tier is used instead. */
 START_TEST (test_one_of_two_fails)
 {
@@ -646,8 +683,8 @@ END_TEST
 
 UNIT_MAIN ("tier", test_more_than_memory, test_segments_come_back,
            test_second_read_brings_back, test_parts, test_full,
-           test_second_tier, test_write_errors, test_one_of_two_fails,
-           test_read_errors,
+           test_second_tier, test_write_errors, test_bad_part,
+           test_one_of_two_fails, test_read_errors,
            test_damaged_byte, test_lost, test_earlier_life,
            test_reader_holds_segments, test_clean_past_damage,
            test_groups_on_a_tier,
