@@ -297,3 +297,12 @@ real_data ()
   } > "$1"
   eq "size of $1" "$(wc -c < "$1")" $(($2 * 1048576))
 }
+
+# tier_client COMMAND NAME ARGUMENT...: see tier.py.
+tier_client ()
+{
+  local command=$1 name=$2
+
+  shift 2
+  "$python" "$PYTHONPATH/tier.py" "$command" "${uri[$name]}" "$@"
+}

@@ -14,43 +14,13 @@ truncate -s 64M "$tmp/storage"
 start_nbdkit far file "$tmp/storage"
 start_server disk 256M mem-limit=16M tier="${uri[far]}"
 
-cat > "$tmp/fill.py" <<'END'
-import sys
-from pages import *
-
-h = connect(sys.argv[1])
-for i in range(int(sys.argv[2]), int(sys.argv[3])):
-    h.pwrite(noise(MiB, i), i * MiB)
-END
-
-# look FIRST MIB STEP: how many of the pages are EIO; the others are right.
-look ()
-{
-  "$python" -c '
-import sys
-from pages import *
-
-h = connect(sys.argv[1])
-first, end, step = (int(s) for s in sys.argv[2:])
-cache = {}
-
-def content(page):
-    if page // 256 not in cache:
-        cache.clear()
-        cache[page // 256] = noise(MiB, page // 256)
-    return cache[page // 256][page % 256 * PAGE:][:PAGE]
-
-print(len(lost(h, range(first, end * 256, step), content)))
-' "${uri[disk]}" "$@"
-}
-
-"$python" "$tmp/fill.py" "${uri[disk]}" 0 24
+eq "MiB that fit" "$(tier_client fill disk 0 24)" 24
 
 # Stopped for three seconds, while one writes and another reads.
 kill -STOP "${pid[far]}"
-"$python" "$tmp/fill.py" "${uri[disk]}" 24 40 &
+tier_client fill disk 24 40 > "$tmp/filled" &
 writer=$!
-look 0 24 64 > "$tmp/lost" &
+tier_client lost disk 0 24 64 > "$tmp/lost" &
 reader=$!
 sleep 3
 kill -0 $writer || fail "the writer has not waited"
@@ -58,37 +28,27 @@ kill -0 $reader || fail "the reader has not waited"
 kill -CONT "${pid[far]}"
 wait $writer || fail "the writer"
 wait $reader || fail "the reader"
-eq "pages that are lost" "$(cat "$tmp/lost")" 0
-eq "pages that are lost" "$(look 0 40 1)" 0
+eq "MiB that fit" "$(cat "$tmp/filled")" 16
+eq "pages that are lost" "$(cat "$tmp/lost")" ""
+eq "pages that are lost" "$(tier_client lost disk 0 40)" ""
 eq "failed requests" "$(stat_of disk failed_reads)" 0
 eq "failed requests" "$(stat_of disk failed_writes)" 0
 
 # Killed.  (Each page that is not there takes three quarters of a second of
 # tries to connect.)
 kill_server far
-lost=$(look 64 40 1250)
+lost=$(tier_client lost disk 0 40 1250 | wc -w)
 echo "lost while it is gone: $lost of 9"
 at_least "pages that are lost" "$lost" 3
 at_most "pages that are lost" "$lost" 8
 # RAM is full, and what is new finds no room.
-"$python" -c '
-import sys
-from pages import *
-
-h = connect(sys.argv[1])
-try:
-    h.pwrite(noise(8 * MiB, 1), 50 * MiB)
-    sys.exit("there was room")
-except nbd.Error as e:
-    check("the error", e.errno, "ENOSPC")
-h.trim(8 * MiB, 50 * MiB)
-' "${uri[disk]}"
+at_most "MiB that fit" "$(tier_client fill disk 50 60)" 2
 
 # Back again, in the middle of it.
 start_nbdkit far file "$tmp/storage"
-eq "pages that are lost" "$(look 0 40 1)" 0
-"$python" "$tmp/fill.py" "${uri[disk]}" 40 48
-eq "pages that are lost" "$(look 0 48 1)" 0
+eq "pages that are lost" "$(tier_client lost disk 0 40)" ""
+eq "MiB that fit" "$(tier_client fill disk 40 48)" 8
+eq "pages that are lost" "$(tier_client lost disk 0 48)" ""
 
 # And when both have ended, it is free for the next disk, which is empty.
 stop_server disk

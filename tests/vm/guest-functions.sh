@@ -8,6 +8,7 @@
 
 # shellcheck source=../nbdkit/functions.sh
 . "$(dirname "$0")/../nbdkit/functions.sh"
+PYTHONPATH=$srcdir/../nbdkit
 
 # shellcheck disable=SC2034     # the scripts use it
 pressure=$abs_top_builddir/tests/vm/pressure
@@ -22,6 +23,19 @@ load_nbd ()
 {
   load nbd max_part=0 nbds_max=4
   wait_until 10 test -b /dev/nbd3 || fail "there is no /dev/nbd3"
+}
+
+# The device mapper, and targets of it.  (There is no udev in here, which
+# would make the nodes in /dev/mapper.)
+load_dm ()
+{
+  local target
+
+  load dm-mod
+  for target; do
+    load "dm-$target"
+  done
+  export DM_DISABLE_UDEV=1
 }
 
 # Seconds since the machine was started, with two decimals.
