@@ -9,6 +9,7 @@
 # and told what is not needed any more.
 
 . "$(dirname "$0")/guest-functions.sh"
+require dmsetup losetup mkfs.ext4
 require_nbdsh
 
 load brd rd_nr=1 rd_size=65536

@@ -13,6 +13,7 @@
 # well again, all is well.
 
 . "$(dirname "$0")/guest-functions.sh"
+require dmsetup mkfs.ext2
 require_nbdsh
 
 load brd rd_nr=2 rd_size=65536
