@@ -25,7 +25,7 @@ ram=$(awk '/^MemTotal:/ { print int ($2 / 1024 + 0.5) }' /proc/meminfo)
 
 # This script and its tools live on; it is others that are to be killed.
 echo -1000 > /proc/self/oom_score_adj
-dmesg -n 1
+[ -n "${VM_VERBOSE-}" ] || dmesg -n 1
 load_nbd
 load lz4
 load zram num_devices=2
