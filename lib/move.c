@@ -18,6 +18,12 @@
 #include "store.h"
 #include "writeback-work.h"
 
+/* Pages that are read in one go. */
+#define READS 16
+
+/* How often memory is made free for a new tier. */
+#define ADD_TRIES 4
+
 /* ---- Steps --------------------------------------------------------- */
 
 static void
@@ -145,28 +151,43 @@ promote (struct zram_store *store, slot *s, uint64_t page, uint64_t word,
   return n;
 }
 
-/* One leaf, from wanted->page on. */
+/* What is wanted of one leaf, from wanted->page on; a few pages at a time,
+ * since segments and leaves cannot be freed while we are in the epoch.
+ */
 static int
-promote_leaf (struct zram_store *store, struct wanted *wanted, int from,
+promote_some (struct zram_store *store, struct wanted *wanted, int from,
               bool *failed, uint64_t *moved)
 {
   epoch_token *token = epoch_enter (&store->memory->table.epoch);
   uint64_t span, i;
   slot *s = slots_step (&store->slots, wanted->page, &span);
+  unsigned reads = 0;
   int n = 0;
 
-  for (i = 0; s && i < span && n != -1 && wanted->left
-       && wanted->page + i < wanted->end; i++) {
+  if (span > wanted->end - wanted->page)
+    span = wanted->end - wanted->page;
+  for (i = 0; s && i < span && n != -1 && wanted->left && reads < READS;
+       i++) {
     uint64_t word = slot_peek (&s[i]);
 
     if (!is_on_level (word, from))
       continue;
     n = promote (store, &s[i], wanted->page + i, word, wanted, failed);
     *moved += n > 0 ? n : 0;
+    reads++;
   }
   epoch_leave (token);
-  wanted->page += span;
+  wanted->page += s ? i : span;
   return n == -1 ? -1 : 0;
+}
+
+/* The keeper fills the reserve while we wait. */
+static void
+spare_reserve (struct zram_memory *memory)
+{
+  while (arena_is_low (&memory->pool.arena)
+         && !atomic_load (&memory->interrupted))
+    usleep (1000);
 }
 
 static int
@@ -176,8 +197,9 @@ move_up (struct zram_store *store, struct wanted *wanted, int from,
   bool failed = false;
 
   while (wanted->page < wanted->end && wanted->left) {
+    spare_reserve (store->memory);
     if (is_interrupted (store->memory)
-        || promote_leaf (store, wanted, from, &failed, moved) == -1)
+        || promote_some (store, wanted, from, &failed, moved) == -1)
       return -1;
     writeback_poke (&store->memory->writeback);
   }
@@ -312,23 +334,41 @@ zram_interrupt (struct zram_memory *memory)
 
 /* ---- Tiers --------------------------------------------------------- */
 
-int
-zram_add_tier (struct zram_memory *memory, const struct zram_tier *tier)
+/* RAM is full when a tier is wanted most. */
+static struct tier *
+make_tier (struct zram_memory *memory, const struct zram_tier *storage)
 {
-  struct tier *made = NULL;
+  unsigned tries = ADD_TRIES;
+  struct tier *tier;
+
+  do {
+    tier = NULL;
+    if (writeback_prepare (&memory->writeback) == 0)
+      tier = tiers_make (&memory->tiers, storage);
+    if (tier || errno != ENOSPC || memory->tiers.nr == TIER_NR_MAX)
+      return tier;
+    memory_tidy (memory, WRITEBACK_COMPACT);
+    writeback_wait (&memory->writeback);
+    errno = ENOSPC;
+  } while (--tries);
+  return NULL;
+}
+
+int
+zram_add_tier (struct zram_memory *memory, const struct zram_tier *storage)
+{
+  struct tier *tier = make_tier (memory, storage);
   int err;
 
-  if (writeback_prepare (&memory->writeback) == 0)
-    made = tiers_make (&memory->tiers, tier);
-  if (made) {
+  if (tier) {
     pthread_mutex_lock (&memory->writeback.working);
-    tiers_add (&memory->tiers, made);
+    tiers_add (&memory->tiers, tier);
     pthread_mutex_unlock (&memory->writeback.working);
     return 0;
   }
   err = errno;
-  if (tier->ops->close)
-    tier->ops->close (tier->opaque);
+  if (storage->ops->close)
+    storage->ops->close (storage->opaque);
   errno = err;
   return -1;
 }
@@ -413,6 +453,26 @@ is_deserted (struct zram_memory *memory, unsigned number)
   return deserted;
 }
 
+/* What is in RAM as well need not be read to be let go. */
+static void
+drop_copies (struct zram_store *store, unsigned number)
+{
+  uint64_t page, span, i;
+
+  for (page = 0; page < store->slots.nr_pages; page += span) {
+    epoch_token *token = epoch_enter (&store->memory->table.epoch);
+    slot *s = slots_step (&store->slots, page, &span);
+
+    for (i = 0; s && i < span; i++) {
+      uint64_t word = slot_peek (&s[i]);
+
+      if (slot_state (word) == SLOT_CLEAN)
+        page_drop_copy (store, &s[i], word, number, 0);
+    }
+    epoch_leave (token);
+  }
+}
+
 /* Pass over it until nothing is left.  What comes back from it meanwhile
  * leaves its copy, so it may take several passes; one that moves nothing
  * twice is the last.
@@ -420,10 +480,13 @@ is_deserted (struct zram_memory *memory, unsigned number)
 static int
 drain (struct zram_memory *memory, unsigned number)
 {
+  struct zram_store *store;
   unsigned vain = 0;
   uint64_t moved;
   int r = 0;
 
+  for (store = memory->stores; store; store = store->next)
+    drop_copies (store, number);
   while (!is_deserted (memory, number)) {
     moved = 0;
     r = empty (memory, number, &moved);

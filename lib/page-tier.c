@@ -257,7 +257,8 @@ page_drop_copy (struct zram_store *store, slot *s, uint64_t word,
   if (!slot_trylock (s, word))
     return false;
   copy = copy_of (store, word);
-  if (slot_tier (copy) == tier && slot_segment (copy) == segment)
+  if (slot_tier (copy) == tier
+      && (segment == 0 || slot_segment (copy) == segment))
     drop_copy (store, s, word, copy);
   else
     slot_unlock (s, word);

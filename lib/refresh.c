@@ -18,33 +18,33 @@
 #include "store.h"
 #include "writeback-work.h"
 
-/* Pages in a portion. */
-#define PORTION 256
+/* Pages that are read in a portion, with memory->lock held. */
+#define PORTION 16
 
 /* Between two walks. */
 #define PAUSE_NS (10 * CLOCK_SECOND)
 
-/* One leaf, from PAGE on.  Returns how many pages were read. */
+/* The next leaf, or as much of it as PORTION pages are read of. */
 static unsigned
-refresh_leaf (struct zram_store *store, unsigned codec, uint64_t page,
-              uint64_t *span)
+refresh_leaf (struct refresh *r, struct zram_store *store)
 {
   epoch_token *token = epoch_enter (&store->memory->table.epoch);
-  slot *s = slots_step (&store->slots, page, span);
+  uint64_t span, i;
+  slot *s = slots_step (&store->slots, r->page, &span);
   unsigned n = 0;
-  uint64_t i;
 
-  for (i = 0; s && i < *span; i++) {
+  for (i = 0; s && i < span && n < PORTION; i++) {
     uint64_t word = slot_peek (&s[i]);
 
-    if (slot_on_tier (word) && slot_codec (word) == codec) {
-      page_renew (store, &s[i], page + i, word);
+    if (slot_on_tier (word) && slot_codec (word) == r->codec) {
+      page_renew (store, &s[i], r->page + i, word);
       n++;
     }
     else if (slot_state (word) == SLOT_CLEAN)
-      page_drop_old_copy (store, &s[i], word, codec);
+      page_drop_old_copy (store, &s[i], word, r->codec);
   }
   epoch_leave (token);
+  r->page += s ? i : span;
   return n;
 }
 
@@ -52,14 +52,11 @@ refresh_leaf (struct zram_store *store, unsigned codec, uint64_t page,
 static bool
 refresh_store (struct refresh *r, struct zram_store *store)
 {
-  uint64_t span;
   unsigned n = 0;
 
   while (r->page < store->slots.nr_pages && n < PORTION
-         && !writeback_is_needed (&store->memory->writeback)) {
-    n += refresh_leaf (store, r->codec, r->page, &span);
-    r->page += span;
-  }
+         && !writeback_is_needed (&store->memory->writeback))
+    n += refresh_leaf (r, store);
   return r->page < store->slots.nr_pages;
 }
 

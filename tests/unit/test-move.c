@@ -356,6 +356,46 @@ START_TEST (test_remove_unreadable)
 }
 END_TEST
 
+/* If all that is on it is in RAM as well, it need not be. */
+START_TEST (test_remove_copies)
+{
+  setup (32 * MIB);
+  write_text (0);
+  move (ZRAM_LEVEL_RAM, 0);
+  move (0, ZRAM_LEVEL_RAM);
+  ck_assert_uint_eq (tier_stats_of (0).clean_pages, NR_TEXT);
+  storage.fail_reads = 1000000;
+  ck_assert_int_eq (zram_remove_tier (memory, 0), 0);
+  ck_assert_uint_eq (storage.closed, 1);
+  check_text (0);
+  zram_close (store);
+  zram_memory_destroy (memory);
+  storage_destroy (&storage);
+}
+END_TEST
+
+/* One comes when all is full. */
+START_TEST (test_add_at_the_limit)
+{
+  unsigned i, n;
+
+  setup (4 * MIB);
+  for (n = 0; n < NR && write_page (n, 0) == 0; n++)
+    ;
+  ck_assert_uint_lt (n, NR);
+  ck_assert_int_eq (zram_trim (store, 300 * PAGE, 0), 0);
+  for (i = 0; write_page (NR + i, 0) == 0; i++)
+    ;
+  ck_assert_int_eq (zram_trim (store, 20 * PAGE, NR * PAGE), 0);
+  add_second (32 * MIB);
+  for (i = 0; i < NR; i++)
+    ck_assert_int_eq (write_page (i, 1), 0);
+  check_all (1);
+  teardown ();
+  storage_destroy (&second);
+}
+END_TEST
+
 /* Where each read takes long its neighbours come along. */
 START_TEST (test_companions)
 {
@@ -621,7 +661,8 @@ END_TEST
 
 UNIT_MAIN ("move", test_down_and_up, test_clean_copies,
            test_clean_copies_of_groups, test_which_pages, test_bad_moves,
-           test_across, test_remove, test_remove_slowly,
+           test_across, test_remove, test_remove_copies, test_add_at_the_limit,
+           test_remove_slowly,
            test_remove_unreadable, test_companions,
            test_read_while_cleaned, test_down_once,
            test_overwritten_on_the_way, test_no_cleaning_for_nothing,

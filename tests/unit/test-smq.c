@@ -906,6 +906,7 @@ END_TEST
 UNIT_MAIN ("smq", test_order, test_used_rises, test_levels_are_even,
            test_counts_once, test_keep, test_promote, test_says_hot,
            test_forgets_unvisited, test_memory, test_limit, test_ram_first,
-           test_hotspot_is_bounded, test_reserve, test_few, test_scan, test_read_scan, test_shift,
+           test_hotspot_is_bounded, test_reserve, test_few, test_scan,
+           test_read_scan, test_shift,
            test_loop, test_skewed, test_deterministic, test_model,
            test_model_at_limit, test_validator)
