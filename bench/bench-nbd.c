@@ -9,8 +9,18 @@
  *       as many requests of 4096 bytes at random places
  *   bench-nbd SOCKET CORPUS PAGES sequential REQUESTS SEED
  *       write as many times 128 KiB, one after the other
+ *   bench-nbd SOCKET CORPUS PAGES zipf|zipf-runs|zipf-mixed REQUESTS SEED
+ *       read 4096 bytes where the Nth of all pages is read N^-0.99 times
+ *       as often as the first; which is the Nth is by chance (but always
+ *       the same), with -runs for 16 neighbours at once; with -mixed one
+ *       in ten requests is a write
+ *   bench-nbd SOCKET CORPUS PAGES reader REQUESTS SEED
+ *       read pages of a small part of the disk, on one connection, one
+ *       after the other
  *   bench-nbd --version
  *       print the version of libnbd
+ *
+ * PAGES are those of the disk.  If the corpus has fewer, it is repeated.
  *
  * There are two connections with 16 requests in flight on each, so up
  * to 32 in all.  A request that completes is replaced at once.  Contents
@@ -36,17 +46,21 @@
 #include <errno.h>
 #include <poll.h>
 #include <err.h>
+#include <sys/mman.h>
 
 #include <libnbd.h>
 
 #include "bench.h"
+#include "zipf.h"
 
 #define NR_CONNECTIONS 2
 #define QUEUE_DEPTH 16
 #define NR_CHECKED 1000
 #define LARGE_PAGES 32          /* of a large request: 128 KiB */
-
-enum operation { OP_READ, OP_WRITE };
+#define READER_PAGES 256        /* that a single reader reads */
+#define ZIPF_SEED 1
+#define RUN_PAGES 16            /* neighbours that are read as often */
+#define MIXED_WRITES 10         /* one in so many */
 
 struct connection;
 
@@ -68,7 +82,9 @@ struct connection {
 
 struct run {
   const struct corpus *corpus;
-  enum operation operation;
+  size_t nr_pages;              /* of the disk */
+  unsigned nr_connections, depth;
+  unsigned writes;              /* one request in so many; 0: none */
   size_t nr_requests;           /* to make */
   size_t count;                 /* bytes of each */
   size_t issued, completed;
@@ -114,7 +130,7 @@ issue (struct connection *connection)
   int64_t cookie;
 
   request->start = now_ns ();
-  if (run->operation == OP_WRITE)
+  if (run->writes && i % run->writes == 0)
     cookie = nbd_aio_pwrite (connection->nbd,
                              corpus_page (run->corpus, run->contents[i]),
                              run->count, offset, callback, 0);
@@ -128,7 +144,7 @@ issue (struct connection *connection)
 static void
 refill (struct run *run)
 {
-  for (unsigned c = 0; c < NR_CONNECTIONS; ++c)
+  for (unsigned c = 0; c < run->nr_connections; ++c)
     while (run->connections[c].nr_idle > 0 &&
            run->issued < run->nr_requests)
       issue (&run->connections[c]);
@@ -157,7 +173,7 @@ wait_events (struct run *run)
 {
   struct pollfd fds[NR_CONNECTIONS];
 
-  for (unsigned c = 0; c < NR_CONNECTIONS; ++c) {
+  for (unsigned c = 0; c < run->nr_connections; ++c) {
     struct nbd_handle *nbd = run->connections[c].nbd;
     unsigned direction = nbd_aio_get_direction (nbd);
 
@@ -168,9 +184,9 @@ wait_events (struct run *run)
     if (direction & LIBNBD_AIO_DIRECTION_WRITE)
       fds[c].events |= POLLOUT;
   }
-  if (poll (fds, NR_CONNECTIONS, -1) == -1 && errno != EINTR)
+  if (poll (fds, run->nr_connections, -1) == -1 && errno != EINTR)
     err (EXIT_FAILURE, "poll");
-  for (unsigned c = 0; c < NR_CONNECTIONS; ++c)
+  for (unsigned c = 0; c < run->nr_connections; ++c)
     if (fds[c].revents)
       notify (&run->connections[c], fds[c].revents);
 }
@@ -194,7 +210,7 @@ run_requests (struct run *run)
 static void
 connect_all (struct run *run, const char *socket)
 {
-  for (unsigned c = 0; c < NR_CONNECTIONS; ++c) {
+  for (unsigned c = 0; c < run->nr_connections; ++c) {
     struct connection *connection = &run->connections[c];
     int64_t size;
 
@@ -205,9 +221,9 @@ connect_all (struct run *run, const char *socket)
     if (nbd_connect_unix (connection->nbd, socket) == -1)
       die_nbd (socket);
     size = nbd_get_size (connection->nbd);
-    if (size < (int64_t) (run->corpus->nr_pages * BENCH_PAGE))
+    if (size < (int64_t) (run->nr_pages * BENCH_PAGE))
       errx (EXIT_FAILURE, "the disk is too small (%" PRIi64 " bytes)", size);
-    for (unsigned i = 0; i < QUEUE_DEPTH; ++i) {
+    for (unsigned i = 0; i < run->depth; ++i) {
       connection->requests[i].connection = connection;
       connection->idle[connection->nr_idle++] = &connection->requests[i];
     }
@@ -217,7 +233,7 @@ connect_all (struct run *run, const char *socket)
 static void
 disconnect_all (struct run *run)
 {
-  for (unsigned c = 0; c < NR_CONNECTIONS; ++c) {
+  for (unsigned c = 0; c < run->nr_connections; ++c) {
     nbd_shutdown (run->connections[c].nbd, 0);
     nbd_close (run->connections[c].nbd);
   }
@@ -250,12 +266,13 @@ check (struct run *run)
   uint64_t state = 1;
 
   for (unsigned i = 0; i < NR_CHECKED; ++i) {
-    size_t n = random_next (&state) % run->corpus->nr_pages;
+    size_t n = random_next (&state) % run->nr_pages;
 
     if (nbd_pread (run->connections[i % NR_CONNECTIONS].nbd, page,
                    BENCH_PAGE, (uint64_t) n * BENCH_PAGE, 0) == -1)
       die_nbd ("nbd_pread");
-    if (memcmp (page, corpus_page (run->corpus, n), BENCH_PAGE) != 0)
+    if (memcmp (page, corpus_page (run->corpus, n % run->corpus->nr_pages),
+                BENCH_PAGE) != 0)
       errx (EXIT_FAILURE, "page %zu: wrong contents", n);
   }
 }
@@ -263,26 +280,47 @@ check (struct run *run)
 static void
 fill (struct run *run)
 {
-  allocate (run, run->corpus->nr_pages);
-  run->operation = OP_WRITE;
-  for (size_t i = 0; i < run->nr_requests; ++i)
-    run->page[i] = run->contents[i] = i;
+  allocate (run, run->nr_pages);
+  run->writes = 1;
+  for (size_t i = 0; i < run->nr_requests; ++i) {
+    run->page[i] = i;
+    run->contents[i] = i % run->corpus->nr_pages;
+  }
   run_requests (run);
   check (run);
 }
 
 static void
-random_requests (struct run *run, enum operation operation,
+random_requests (struct run *run, unsigned writes, size_t nr_pages,
                  size_t nr_requests, uint64_t seed)
 {
   uint64_t state = seed;
 
   allocate (run, nr_requests);
-  run->operation = operation;
+  run->writes = writes;
   for (size_t i = 0; i < nr_requests; ++i) {
-    run->page[i] = random_next (&state) % run->corpus->nr_pages;
+    run->page[i] = random_next (&state) % nr_pages;
     run->contents[i] = random_next (&state) % run->corpus->nr_pages;
   }
+}
+
+/* SPAN neighbours are used as often. */
+static void
+zipf_requests (struct run *run, unsigned writes, size_t span,
+               size_t nr_requests, uint64_t seed)
+{
+  size_t nr_places = run->nr_pages / span, n;
+  uint32_t *order = small_pages (nr_places * sizeof *order);
+  struct zipf zipf = zipf_create (nr_places * span);
+
+  random_order (order, nr_places, ZIPF_SEED);
+  random_requests (run, writes, run->nr_pages, nr_requests, seed);
+  for (size_t i = 0; i < nr_requests; ++i) {
+    n = zipf_next (&zipf, &seed);
+    run->page[i] = order[n / span] * span + n % span;
+  }
+  munmap (order, nr_places * sizeof *order);
+  zipf_destroy (&zipf);
 }
 
 /* From the beginning of the disk, with the contents of another place. */
@@ -295,7 +333,7 @@ sequential_writes (struct run *run, size_t nr_requests, uint64_t seed)
   if (nr_places == 0)
     errx (EXIT_FAILURE, "at least %d pages", LARGE_PAGES);
   allocate (run, nr_requests);
-  run->operation = OP_WRITE;
+  run->writes = 1;
   run->count = LARGE_PAGES * BENCH_PAGE;
   for (size_t i = 0; i < nr_requests; ++i) {
     run->page[i] = i % nr_places * LARGE_PAGES;
@@ -321,8 +359,8 @@ usage (void)
 {
   fprintf (stderr,
            "usage: bench-nbd SOCKET CORPUS PAGES fill\n"
-           "       bench-nbd SOCKET CORPUS PAGES read|write|sequential "
-           "REQUESTS SEED\n"
+           "       bench-nbd SOCKET CORPUS PAGES read|write|sequential|zipf|"
+           "zipf-runs|zipf-mixed|reader REQUESTS SEED\n"
            "       bench-nbd --version\n");
   exit (EXIT_FAILURE);
 }
@@ -332,9 +370,17 @@ prepare (struct run *run, const char *what, size_t nr_requests,
          uint64_t seed)
 {
   if (strcmp (what, "read") == 0)
-    random_requests (run, OP_READ, nr_requests, seed);
+    random_requests (run, 0, run->nr_pages, nr_requests, seed);
   else if (strcmp (what, "write") == 0)
-    random_requests (run, OP_WRITE, nr_requests, seed);
+    random_requests (run, 1, run->nr_pages, nr_requests, seed);
+  else if (strcmp (what, "zipf") == 0)
+    zipf_requests (run, 0, 1, nr_requests, seed);
+  else if (strcmp (what, "zipf-runs") == 0)
+    zipf_requests (run, 0, RUN_PAGES, nr_requests, seed);
+  else if (strcmp (what, "zipf-mixed") == 0)
+    zipf_requests (run, MIXED_WRITES, 1, nr_requests, seed);
+  else if (strcmp (what, "reader") == 0)
+    random_requests (run, 0, READER_PAGES, nr_requests, seed);
   else if (strcmp (what, "sequential") == 0)
     sequential_writes (run, nr_requests, seed);
   else
@@ -358,8 +404,13 @@ main (int argc, char *argv[])
   }
   if (argc != 7 && (argc != 5 || strcmp (argv[4], "fill") != 0))
     usage ();
-  corpus = corpus_map (argv[2], parse_count ("PAGES", argv[3]));
+  run.nr_pages = parse_count ("PAGES", argv[3]);
+  corpus = corpus_map (argv[2], run.nr_pages);
   run.corpus = &corpus;
+  run.nr_connections = NR_CONNECTIONS;
+  run.depth = QUEUE_DEPTH;
+  if (strcmp (argv[4], "reader") == 0)
+    run.nr_connections = run.depth = 1;
   connect_all (&run, argv[1]);
   if (argc == 5)
     fill (&run);
