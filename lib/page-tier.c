@@ -355,6 +355,16 @@ page_renew (struct zram_store *store, slot *s, uint64_t page, uint64_t word)
     page_leave_group (store, s, word, ANY_BIRTH, data);
 }
 
+/* Read since the last walk as well: that is worth memory even if writers wait
+ * for some.  Near the limit walks are many.
+ */
+static bool
+is_hot (const struct zram_store *store, uint64_t word)
+{
+  return slot_age (word) == 0
+    && !arena_is_low (&store->memory->pool.arena);
+}
+
 int
 page_read_tier (struct zram_store *store, slot *s, uint64_t page,
                 uint64_t word, void *data, bool touch)
@@ -365,7 +375,8 @@ page_read_tier (struct zram_store *store, slot *s, uint64_t page,
   if (fetch (store, page, word, data, &f) == -1)
     return -1;
   if (touch && slot_try_change (s, word, young)
-      && !aging_is_idle (word) && page_may_grow (store))
+      && (page_may_grow (store) ? !aging_is_idle (word)
+          : is_hot (store, word)))
     come_back_somehow (store, s, young, f.record, data);
   if (touch && f.wide)
     bring_companions (store, s, page, &f);
