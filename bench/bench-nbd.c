@@ -57,7 +57,7 @@
 #define QUEUE_DEPTH 16
 #define NR_CHECKED 1000
 #define LARGE_PAGES 32          /* of a large request: 128 KiB */
-#define READER_PAGES 256        /* that a single reader reads */
+#define READER_PAGES 16         /* that a single reader reads */
 #define ZIPF_SEED 1
 #define RUN_PAGES 16            /* neighbours that are read as often */
 #define MIXED_WRITES 10         /* one in so many */

@@ -89,7 +89,7 @@ def measure_rates(args, corpus, effort, pages, directory):
             disk.fill(corpus, pages)
             return disk
 
-        disks = [start(Disk(args, "no limit", pages, directory))]
+        disks = [start(Disk(args, "unlimited", pages, directory))]
         size = disks[0].stats()["compr_data_size"]
         disks += [start(small_disk(args, policy, pages, directory, size,
                                    "policy=" + policy))
@@ -204,7 +204,8 @@ class Reader:
     """The latency of one who reads, without and with writers beside."""
 
     def __init__(self, what):
-        self.what, self.idle, self.busy, self.writes = what, [], [], []
+        self.what, self.idle, self.busy = what, [], []
+        self.writes, self.missed = [], []
 
 
 def read_beside(disk, corpus, effort, pages, reader):
@@ -222,7 +223,10 @@ def read_beside(disk, corpus, effort, pages, reader):
                           stdin=subprocess.DEVNULL) as writers:
         try:
             time.sleep(1)
+            missed = disk.stats()["bd_reads"]
             reader.busy.append(read(4))
+            reader.missed.append((disk.stats()["bd_reads"] - missed) /
+                                 effort.reads)
             if writers.poll() is not None:
                 raise Problem("the writers were done before the reader")
         finally:
@@ -402,6 +406,7 @@ def report_readers(found, targets):
         rows.append((r.what, "%.3f" % (statistics.median(r.idle) / 1000),
                      "%.3f" % (statistics.median(r.busy) / 1000),
                      mib(statistics.median(r.writes)) if r.writes else "-",
+                     "%.1f" % (100 * statistics.median(r.missed)),
                      "%.2f" % ratio,
                      "%.2f - %.2f" % (min(ratios), max(ratios))))
         if r.writes:
@@ -415,7 +420,8 @@ slow tier takes %d ms for each MiB, so writers wait for it most of the
 time.""" %
             (SLOW_NS // 1000000), ""] + table(
                 ["what", "idle p99 ms", "beside writers ms",
-                 "to the tier MiB/s", "ratio", "lowest - highest"], rows)
+                 "to the tier MiB/s", "from tier %", "ratio",
+                 "lowest - highest"], rows)
 
 
 def report_written(found, targets):
@@ -461,7 +467,7 @@ A disk of %d MiB takes %s MiB compressed. With mem-limit=%d, a quarter of
 that, the rest is on a tier: a file on local storage, with direct I/O. The
 limit is on all memory, so buffers, contexts and the slot table are in it.
 Clients and counts are those of *Over NBD*; each figure is the median of %d
-rounds. *No limit* is the same disk without limit or tier. *From tier* is how
+rounds. *Unlimited* is the same disk without limit or tier. *From tier* is how
 many requests needed something from there.""" %
            (found.pages * PAGE // MIB, mib(found.size),
             found.size // RAM_PART, effort.tier_rounds), ""]
