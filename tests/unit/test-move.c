@@ -600,23 +600,6 @@ START_TEST (test_writeback_limit)
 END_TEST
 
 /* All that there is, while two threads do I/O. */
-static void *
-run_thread (void *opaque)
-{
-  struct rng rng = { (uintptr_t) opaque + 1 };
-  struct model model;
-  unsigned step;
-
-  model_init (&model, store, (uintptr_t) opaque * 700 * PAGE + 100,
-              700 * PAGE);
-  model.may_fill_up = true;
-  for (step = 0; step < 1500; step++)
-    model_step (&model, &rng, false);
-  model_verify (&model);
-  model_destroy (&model);
-  return NULL;
-}
-
 static void
 juggle (unsigned round)
 {

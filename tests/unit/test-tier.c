@@ -563,23 +563,6 @@ END_TEST
 /* Several threads, the background threads, and a storage that fails now
  * and then.  Each has its own part.
  */
-static void *
-run_thread (void *opaque)
-{
-  struct rng rng = { (uintptr_t) opaque + 1 };
-  struct model model;
-  unsigned step;
-
-  model_init (&model, store, (uintptr_t) opaque * 700 * PAGE + 100,
-              700 * PAGE);
-  model.may_fill_up = true;
-  for (step = 0; step < 1500; step++)
-    model_step (&model, &rng, false);
-  model_verify (&model);
-  model_destroy (&model);
-  return NULL;
-}
-
 static void
 run_threads (unsigned chance)
 {

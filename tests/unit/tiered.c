@@ -132,3 +132,20 @@ one_on_tier (void)
       return i;
   ck_abort_msg ("nothing is on the tier");
 }
+
+void *
+run_thread (void *opaque)
+{
+  struct rng rng = { (uintptr_t) opaque + 1 };
+  struct model model;
+  unsigned step;
+
+  model_init (&model, store, (uintptr_t) opaque * 700 * PAGE + 100,
+              700 * PAGE);
+  model.may_fill_up = true;
+  for (step = 0; step < 1500; step++)
+    model_step (&model, &rng, false);
+  model_verify (&model);
+  model_destroy (&model);
+  return NULL;
+}

@@ -47,4 +47,7 @@ bool is_on_tier (unsigned i);
 /* A page that is on the tier. */
 unsigned one_on_tier (void);
 
+/* A thread that does random things to a part of the store, the OPAQUEth. */
+void *run_thread (void *opaque);
+
 #endif /* TIERED_H */
