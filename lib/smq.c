@@ -14,9 +14,9 @@
  * the oldest of its lowest level.  The other, *hotspot*, has clusters on
  * tiers that were used there or have left RAM lately, four times as many as
  * are in RAM at most; the coldest is forgotten for a new one.  What is used
- * now and is in the top levels there comes back.  It need not come at once
- * and whole: of a cluster where only a page or two are hot, it is better if
- * each page comes when somebody reads it.
+ * now and is in the top levels there comes back: not at once and whole, but
+ * each page when somebody reads it, since of a cluster only a page or two may
+ * be hot.
  *
  * How many are the top levels depends on how well RAM does: if of all that
  * was used about half was in the upper quarter of the levels of RAM, many,
@@ -61,9 +61,8 @@
  * what the clusters that there are now need, and never comes from malloc.
  *
  * Places.  A cluster in RAM is in the RAM queue, or in no list if it was
- * named by smq_coldest (LEAVING).  One on a tier is in hotspot; in the list
- * of those that are to come back (COMING); or in no list, if it was named
- * by smq_promote (CALLED).
+ * named by smq_coldest (LEAVING).  One on a tier is in hotspot, or in no
+ * list if it is expected in RAM by the next visit (AWAITED).
  */
 
 #include <config.h>
@@ -80,8 +79,7 @@ enum smq_place {
   PLACE_RAM,
   PLACE_LEAVING,
   PLACE_HOTSPOT,
-  PLACE_COMING,
-  PLACE_CALLED,
+  PLACE_AWAITED,
 };
 
 struct entry {
@@ -357,24 +355,6 @@ list_append (struct smq *smq, struct smq_list *list, struct smq_list *more)
   *more = (struct smq_list) { 0 };
 }
 
-/* The list that an entry is in; NULL if it is in none. */
-static struct smq_list *
-list_of (struct smq *smq, const struct entry *e)
-{
-  switch ((enum smq_place) e->place) {
-  case PLACE_RAM:
-    return &smq->ram.levels[e->level];
-  case PLACE_HOTSPOT:
-    return &smq->hotspot.levels[e->level];
-  case PLACE_COMING:
-    return &smq->coming;
-  case PLACE_LEAVING:
-  case PLACE_CALLED:
-    break;
-  }
-  return NULL;
-}
-
 /* ---- Queues -------------------------------------------------------- */
 
 /* NULL if it is not in a queue now. */
@@ -398,20 +378,20 @@ queue_push (struct smq *smq, struct smq_queue *q, struct entry *e,
   q->nr++;
 }
 
-/* Take an entry out of the list that it is in, if any. */
+/* Take an entry out of the queue that it is in, if any. */
 static void
 take_out (struct smq *smq, struct entry *e)
 {
   struct smq_queue *q = queue_of (smq, e);
-  struct smq_list *list = list_of (smq, e);
+  struct smq_list *list;
 
-  if (list)
-    list_remove (smq, list, e);
-  if (q) {
-    q->nr--;
-    if (list->nr == 0)
-      q->occupied &= ~(UINT64_C (1) << e->level);
-  }
+  if (q == NULL)
+    return;
+  list = &q->levels[e->level];
+  list_remove (smq, list, e);
+  q->nr--;
+  if (list->nr == 0)
+    q->occupied &= ~(UINT64_C (1) << e->level);
 }
 
 /* The first to go; NULL if the queue is empty. */
@@ -502,13 +482,15 @@ static void
 move_last (struct smq *smq, uint32_t number)
 {
   struct entry *to = entry_at (smq, number);
+  struct smq_queue *q;
   struct smq_list *list;
 
   *find_link (smq, entry_at (smq, smq->nr)->key) = number;
   *to = *entry_at (smq, smq->nr);
-  list = list_of (smq, to);
-  if (list == NULL)
+  q = queue_of (smq, to);
+  if (q == NULL)
     return;
+  list = &q->levels[to->level];
   *(to->older ? &entry_at (smq, to->older)->newer : &list->oldest) = number;
   *(to->newer ? &entry_at (smq, to->newer)->older : &list->newest) = number;
 }
@@ -564,7 +546,7 @@ entry_make (struct smq *smq, uint64_t key)
     return NULL;
   e = entry_at (smq, smq->nr + 1);
   *e = (struct entry) {
-    .key = key, .place = PLACE_CALLED, .period = smq->period,
+    .key = key, .place = PLACE_AWAITED, .period = smq->period,
   };
   *find_link (smq, key) = ++smq->nr;
   return e;
@@ -662,10 +644,8 @@ visit_known (struct smq *smq, struct entry *e, enum smq_flags flags)
     visit_elsewhere (smq, e, in_ram);
     return;
   }
-  if (queue_of (smq, e) == NULL) {
-    take_out (smq, e);
+  if (queue_of (smq, e) == NULL)
     queue_push (smq, in_ram ? &smq->ram : &smq->hotspot, e, e->level);
-  }
   if (used)
     visit_used (smq, e);
 }
@@ -736,27 +716,27 @@ queue_end_period (struct smq *smq, struct smq_queue *q)
   q->hits = q->misses = 0;
 }
 
-/* What was used and is in the top levels of hotspot is to come back.  What
- * was to come back in the last period, and did not, has gone back to hotspot
- * when it was visited.
+/* What was used and may come back is taken out of hotspot until it is
+ * visited.  If it is still on a tier then, it becomes the newest of its
+ * level; those that are used meanwhile do not push it down.  Without this,
+ * more is read from tiers when a working set moves.
  */
 static void
-choose_coming (struct smq *smq)
+await_hot (struct smq *smq)
 {
   struct smq_queue *q = &smq->hotspot;
   unsigned level;
-  uint32_t number, older;
+  uint32_t number, newer;
 
-  for (level = SMQ_LEVELS; level-- > SMQ_LEVELS - smq->threshold; )
-    for (number = q->levels[level].newest; number; number = older) {
+  for (level = SMQ_LEVELS - smq->threshold; level < SMQ_LEVELS; level++)
+    for (number = q->levels[level].oldest; number; number = newer) {
       struct entry *e = entry_at (smq, number);
 
-      older = e->older;
-      if (!e->used || e->uses < USES_BACK)
-        continue;
-      take_out (smq, e);
-      e->place = PLACE_COMING;
-      list_push_newest (smq, &smq->coming, e);
+      newer = e->newer;
+      if (e->used && is_hot (smq, e)) {
+        take_out (smq, e);
+        e->place = PLACE_AWAITED;
+      }
     }
 }
 
@@ -769,7 +749,7 @@ smq_end_period (struct smq *smq)
   set_threshold (smq);
   queue_end_period (smq, &smq->ram);
   queue_end_period (smq, &smq->hotspot);
-  choose_coming (smq);
+  await_hot (smq);
 }
 
 /* ---- Questions and answers ----------------------------------------- */
@@ -783,20 +763,6 @@ smq_coldest (struct smq *smq, uint64_t *key)
     return false;
   take_out (smq, e);
   e->place = PLACE_LEAVING;
-  *key = e->key;
-  return true;
-}
-
-bool
-smq_promote (struct smq *smq, uint64_t *key)
-{
-  struct entry *e;
-
-  if (smq->coming.nr == 0)
-    return false;
-  e = entry_at (smq, smq->coming.oldest);
-  take_out (smq, e);
-  e->place = PLACE_CALLED;
   *key = e->key;
   return true;
 }
@@ -815,36 +781,12 @@ smq_left (struct smq *smq, uint64_t key)
 }
 
 void
-smq_came_back (struct smq *smq, uint64_t key)
-{
-  struct entry *e = find (smq, key);
-
-  if (e == NULL)
-    e = entry_make (smq, key);
-  else if (is_in_ram (e))
-    return;
-  else
-    take_out (smq, e);
-  if (e)
-    queue_push (smq, &smq->ram, e, LEVEL_BACK);
-}
-
-void
 smq_keep (struct smq *smq, uint64_t key)
 {
   struct entry *e = find (smq, key);
 
-  if (e && list_of (smq, e) == NULL)
-    queue_push (smq, is_in_ram (e) ? &smq->ram : &smq->hotspot, e, e->level);
-}
-
-void
-smq_forget (struct smq *smq, uint64_t key)
-{
-  struct entry *e = find (smq, key);
-
-  if (e)
-    entry_remove (smq, e);
+  if (e && e->place == PLACE_LEAVING)
+    queue_push (smq, &smq->ram, e, e->level);
 }
 
 int
@@ -939,7 +881,7 @@ fault (struct check *check, const char *format, ...)
 
 static void
 check_list (struct check *check, const struct smq_list *list,
-            enum smq_place place, int level)
+            enum smq_place place, unsigned level)
 {
   uint32_t number, last = 0, n = 0;
 
@@ -952,7 +894,7 @@ check_list (struct check *check, const struct smq_list *list,
     }
     if (e->older != last)
       fault (check, "entry %" PRIu32 " does not know who is older", number);
-    if (e->place != place || (level >= 0 && e->level != level))
+    if (e->place != place || e->level != level)
       fault (check, "entry %" PRIu32 " is in the wrong list", number);
     last = number;
     number = e->newer;
@@ -990,9 +932,9 @@ check_entries (struct check *check)
 
     if (find (smq, e->key) != e)
       fault (check, "entry %" PRIu32 " is not found by its key", number);
-    if (e->level >= SMQ_LEVELS || e->place > PLACE_CALLED)
+    if (e->level >= SMQ_LEVELS || e->place > PLACE_AWAITED)
       fault (check, "entry %" PRIu32 " is nowhere", number);
-    unlisted += e->place == PLACE_LEAVING || e->place == PLACE_CALLED;
+    unlisted += e->place == PLACE_LEAVING || e->place == PLACE_AWAITED;
   }
   if (check->listed + unlisted != smq->nr)
     fault (check, "%" PRIu32 " entries, %" PRIu32 " listed, %" PRIu32
@@ -1027,7 +969,6 @@ smq_check (const struct smq *smq, FILE *report)
 
   check_queue (&check, &smq->ram, PLACE_RAM);
   check_queue (&check, &smq->hotspot, PLACE_HOTSPOT);
-  check_list (&check, &smq->coming, PLACE_COMING, -1);
   check_entries (&check);
   check_buckets (&check);
   if (smq->nr)

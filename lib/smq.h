@@ -1,7 +1,7 @@
 /* nbdkit-zram-plugin: SPDX-License-Identifier: BSD-3-Clause */
 
 /* The policy smq, stochastic multi-queue: which cluster of pages leaves
- * RAM next, and which comes back.
+ * RAM next, and of which pages come back.
  *
  * Time is divided in *periods*.  In each the caller visits every cluster
  * that stores anything, and says whether it was used since the last visit:
@@ -16,12 +16,12 @@
  * is written.  In a much longer one everything is used, and that says
  * nothing.
  *
- * Then, and at any other time, it can ask what is to be done:
+ * Then, and at any other time, it can ask what is to leave:
  *
  *     if (smq_coldest (smq, &key))
  *       ... write it back; smq_left (smq, key) or smq_keep (smq, key)
- *     if (smq_promote (smq, &key))
- *       ... read it; smq_came_back (smq, key) or smq_keep (smq, key)
+ *
+ * Nobody says that pages have come back: the next visit does.
  *
  * A cluster is named by any 64-bit number.  What it is, and how many pages
  * it has, is the caller's affair.  One of which some pages are in RAM and
@@ -94,7 +94,6 @@ struct smq {
   unsigned threshold;           /* top levels that come back */
 
   struct smq_queue ram, hotspot;
-  struct smq_list coming;       /* of the hotspot queue, hottest first */
 };
 
 /* For up to MAX clusters at once; with less address space, if there is not
@@ -128,24 +127,12 @@ void smq_end_period (struct smq *);
  */
 bool smq_coldest (struct smq *, uint64_t *key);
 
-/* A cluster on a tier of which all pages should come back to RAM, though
- * nobody reads them; the hottest first; likewise.  Each is named once in a
- * period.  This is for who can read a cluster as fast as a page.  Where hot
- * pages are not beside each other it does harm: RAM fills with pages that
- * are not.
- */
-bool smq_promote (struct smq *, uint64_t *key);
-
-/* What became of a cluster: all its pages have left RAM; they have all come
- * back; it is where it was, and as hot as it was.  The first two need not
+/* What became of a cluster that smq_coldest has named: all its pages have
+ * left RAM; it is where it was, and as hot as it was.  The first need not
  * have been asked for.
  */
 void smq_left (struct smq *, uint64_t key);
-void smq_came_back (struct smq *, uint64_t key);
 void smq_keep (struct smq *, uint64_t key);
-
-/* A cluster has nothing stored any more. */
-void smq_forget (struct smq *, uint64_t key);
 
 /* What is known of a cluster: its level, or -1 if it is not in a queue.
  * *IN_RAM (may be NULL) says in which.  For statistics and tests.

@@ -48,17 +48,6 @@ period (unsigned nr, unsigned hot)
   ck_assert_uint_eq (smq_check (&smq, stderr), 0);
 }
 
-static unsigned
-nr_promoted (void)
-{
-  uint64_t key;
-  unsigned n = 0;
-
-  while (smq_promote (&smq, &key))
-    n++;
-  return n;
-}
-
 /* ---- Queues -------------------------------------------------------- */
 
 /* What nobody uses leaves in the order in which it was met. */
@@ -166,15 +155,30 @@ START_TEST (test_keep)
   smq_keep (&smq, key);
   smq_keep (&smq, 12345);
   smq_left (&smq, 12345);
-  smq_forget (&smq, 12345);
   teardown ();
 }
 END_TEST
 
-/* A tier has clusters that are used and others that are not. */
-START_TEST (test_promote)
+/* Visit cluster I as one that has come back if it was HOT.  Whether it is. */
+static bool
+visit_back (unsigned i, bool hot, enum smq_flags used)
 {
-  unsigned i, periods, came = 0;
+  bool in_ram;
+
+  smq_level (&smq, i, &in_ram);
+  if (!hot || in_ram)
+    return smq_visit (&smq, i, (in_ram ? SMQ_IN_RAM : SMQ_ON_TIER) | used);
+  smq_visit (&smq, i, SMQ_IN_RAM | used);
+  ck_assert_int_eq (smq_level (&smq, i, &in_ram), SMQ_LEVELS * 3 / 4);
+  ck_assert (in_ram);
+  return true;
+}
+
+/* A tier has clusters that are used and others that are not. */
+START_TEST (test_comes_back)
+{
+  bool hot[1000] = { false };
+  unsigned i, periods, nr_hot = 0;
   uint64_t key;
   bool in_ram;
 
@@ -184,29 +188,24 @@ START_TEST (test_promote)
     ck_assert (smq_coldest (&smq, &key));
     smq_left (&smq, key);
   }
-  ck_assert_uint_eq (nr_promoted (), 0);
-  for (periods = 0; periods < 30 && came < 100; periods++) {
+  for (periods = 0; periods < 30 && nr_hot < 100; periods++) {
+    nr_hot = 0;
     smq_begin_period (&smq);
     for (i = 0; i < 1000; i++) {
-      smq_level (&smq, i, &in_ram);
-      smq_visit (&smq, i, (in_ram ? SMQ_IN_RAM : SMQ_ON_TIER)
-                          | (i % 10 == 3 ? SMQ_USED : 0));
+      hot[i] = visit_back (i, hot[i], i % 10 == 3 ? SMQ_USED : 0);
+      nr_hot += hot[i];
+      if (hot[i])
+        ck_assert_uint_eq (i % 10, 3);
     }
     visit (1000, 2000, SMQ_IN_RAM);
     smq_end_period (&smq);
     ck_assert_uint_eq (smq_check (&smq, stderr), 0);
-    while (smq_promote (&smq, &key)) {
-      ck_assert_uint_eq (key % 10, 3);
-      ck_assert_uint_lt (key, 1000);
-      smq_came_back (&smq, key);
-      ck_assert_int_eq (smq_level (&smq, key, &in_ram),
-                        SMQ_LEVELS * 3 / 4);
-      ck_assert (in_ram);
-      came++;
-    }
   }
-  ck_assert_uint_eq (came, 100);
+  ck_assert_uint_eq (nr_hot, 100);
   ck_assert_uint_gt (periods, 1);
+  period (2000, 0);
+  for (i = 0; i < 1000; i++)
+    ck_assert (smq_level (&smq, i, &in_ram) >= 0 && in_ram);
   teardown ();
 }
 END_TEST
@@ -244,9 +243,41 @@ START_TEST (test_says_hot)
   ck_assert (in_ram);
 
   /* It is forgotten, and then it is any cluster. */
-  smq_forget (&smq, 5);
+  period (0, 0);
   ck_assert (!visit_one (5, SMQ_ON_TIER));
   ck_assert (!visit_one (5, 0));
+  teardown ();
+}
+END_TEST
+
+/* What is hot and was used is in no queue until it is visited. */
+START_TEST (test_awaited)
+{
+  unsigned i;
+  bool in_ram;
+
+  setup ();
+  for (i = 0; !visit_one (5, SMQ_ON_TIER | SMQ_USED); i++)
+    ck_assert_uint_lt (i, 10);
+  ck_assert_int_eq (smq_level (&smq, 5, &in_ram), -1);
+  ck_assert (!in_ram);
+
+  /* It is no cluster that can leave RAM. */
+  smq_keep (&smq, 5);
+  smq_left (&smq, 5);
+  ck_assert_int_eq (smq_level (&smq, 5, NULL), -1);
+
+  /* It has not come back, and was not used. */
+  ck_assert (visit_one (5, SMQ_ON_TIER));
+  ck_assert_int_ge (smq_level (&smq, 5, &in_ram), 0);
+  ck_assert (!in_ram);
+
+  /* It is awaited again, and forgotten. */
+  visit_one (5, SMQ_ON_TIER | SMQ_USED);
+  ck_assert_int_eq (smq_level (&smq, 5, NULL), -1);
+  ck_assert_uint_eq (smq.nr, 1001);
+  period (0, 0);
+  ck_assert_uint_eq (smq.nr, 0);
   teardown ();
 }
 END_TEST
@@ -347,7 +378,7 @@ START_TEST (test_hotspot_is_bounded)
   visit (0, 1000, SMQ_IN_RAM);
   visit (10000, 30000, SMQ_ON_TIER | SMQ_USED);
   smq_end_period (&smq);
-  ck_assert_uint_eq (smq.hotspot.nr + smq.coming.nr, 4000);
+  ck_assert_uint_eq (smq.hotspot.nr, 4000);
   teardown ();
 }
 END_TEST
@@ -398,8 +429,9 @@ END_TEST
 
 static struct machine {
   bool exists[TOTAL], in_ram[TOTAL], used[TOTAL];
+  bool hot[TOTAL];              /* on the tier, and is to come back if read */
   unsigned nr_in_ram, turnover, uses, periods;
-  uint64_t reads, hits, promoted;
+  uint64_t reads, hits;
   uint64_t trace;               /* a hash of all that was done */
 } machine;
 
@@ -432,29 +464,29 @@ come_in (unsigned i)
   machine.turnover++;
 }
 
+/* What has come back since the last walk, smq sees now. */
+static void
+visit_cluster (unsigned i)
+{
+  bool in_ram = machine.in_ram[i];
+
+  machine.hot[i] = smq_visit (&smq, i, (in_ram ? SMQ_IN_RAM : SMQ_ON_TIER)
+                              | (machine.used[i] ? SMQ_USED : 0)) && !in_ram;
+}
+
 static void
 walk (void)
 {
-  uint64_t key;
   unsigned i;
 
   smq_begin_period (&smq);
   for (i = 0; i < TOTAL; i++)
     if (machine.exists[i])
-      smq_visit (&smq, i, (machine.in_ram[i] ? SMQ_IN_RAM : SMQ_ON_TIER)
-                          | (machine.used[i] ? SMQ_USED : 0));
+      visit_cluster (i);
   memset (machine.used, 0, sizeof machine.used);
   smq_end_period (&smq);
   machine.turnover = machine.uses = 0;
   machine.periods++;
-  while (smq_promote (&smq, &key)) {
-    if (machine.in_ram[key])
-      ck_abort_msg ("it is in RAM");
-    come_in (key);
-    machine.promoted++;
-    smq_came_back (&smq, key);
-    note (~key);
-  }
   ck_assert_uint_eq (smq_check (&smq, stderr), 0);
 }
 
@@ -473,6 +505,10 @@ read_cluster (unsigned i)
   machine.reads++;
   machine.hits += machine.in_ram[i];
   machine.turnover += !machine.in_ram[i];
+  if (machine.hot[i] && !machine.in_ram[i]) {
+    come_in (i);
+    note (~(uint64_t) i);
+  }
   used (i);
 }
 
@@ -727,13 +763,15 @@ model_coldest (void)
         ck_abort_msg ("there was another one");
 }
 
+/* Some of it comes back, and is seen. */
 static void
-model_promote (void)
+model_come_back (unsigned i)
 {
-  uint64_t key;
-
-  if (smq_promote (&smq, &key))
-    ck_assert_int_eq (where[number_of (key)], ON_TIER);
+  if (where[i] != ON_TIER)
+    return;
+  smq_visit (&smq, key_of (i), SMQ_IN_RAM | SMQ_ON_TIER);
+  where[i] = IN_RAM;
+  visited[i] = true;
 }
 
 static void
@@ -752,28 +790,17 @@ model_step (struct rng *rng)
     model_coldest ();
     break;
   case 61 ... 70:
-    model_promote ();
+    model_come_back (i);
     break;
-  case 71 ... 80:
+  case 71 ... 85:
     smq_left (&smq, key_of (i));
     if (where[i] == LEAVING || where[i] == IN_RAM)
       where[i] = ON_TIER;
     break;
-  case 81 ... 85:
-    if (where[i] != NOWHERE)
-      where[i] = where[i] == LEAVING ? LEAVING : IN_RAM;
-    else
-      break;
-    smq_came_back (&smq, key_of (i));
-    break;
-  case 86 ... 95:
+  default:
     smq_keep (&smq, key_of (i));
     if (where[i] == LEAVING)
       where[i] = IN_RAM;
-    break;
-  default:
-    smq_forget (&smq, key_of (i));
-    where[i] = NOWHERE;
   }
 }
 
@@ -904,9 +931,9 @@ START_TEST (test_validator)
 END_TEST
 
 UNIT_MAIN ("smq", test_order, test_used_rises, test_levels_are_even,
-           test_counts_once, test_keep, test_promote, test_says_hot,
-           test_forgets_unvisited, test_memory, test_limit, test_ram_first,
-           test_hotspot_is_bounded, test_reserve, test_few, test_scan,
-           test_read_scan, test_shift,
-           test_loop, test_skewed, test_deterministic, test_model,
-           test_model_at_limit, test_validator)
+           test_counts_once, test_keep, test_comes_back, test_says_hot,
+           test_awaited, test_forgets_unvisited, test_memory, test_limit,
+           test_ram_first, test_hotspot_is_bounded, test_reserve, test_few,
+           test_scan, test_read_scan, test_shift, test_loop, test_skewed,
+           test_deterministic, test_model, test_model_at_limit,
+           test_validator)
