@@ -53,13 +53,6 @@
  * for the former, and higher for the latter.  Steps of 4, 2 and 1 took five
  * times as long to follow.
  *
- * Memory.  An entry takes 24 bytes and there are half as many hash buckets
- * as entries, of 4 bytes.  Entries have no holes: the last one moves to
- * where one was removed.  Buckets are made and removed one by one as the
- * number of entries changes (W. Litwin, "Linear hashing", 1980), so no call
- * takes long, and nothing has to be there twice.  So the memory is always
- * what the clusters that there are now need, and never comes from malloc.
- *
  * Places.  A cluster in RAM is in the RAM queue, or in no list if it was
  * named by smq_coldest (LEAVING).  One on a tier is in hotspot, or in no
  * list if it is expected in RAM by the next visit (AWAITED).
@@ -67,12 +60,8 @@
 
 #include <config.h>
 
-#include <errno.h>
 #include <inttypes.h>
-#include <stdarg.h>
-#include <string.h>
 
-#include "mapping.h"
 #include "smq.h"
 
 enum smq_place {
@@ -81,19 +70,6 @@ enum smq_place {
   PLACE_HOTSPOT,
   PLACE_AWAITED,
 };
-
-struct entry {
-  uint64_t key;
-  uint32_t chain;               /* next in its bucket */
-  uint32_t older, newer;        /* in its list */
-  uint8_t place;
-  uint8_t level;
-  uint8_t uses;                 /* periods, on a tier; see USES_BACK */
-  bool period : 1;              /* the one that it was visited in last */
-  bool used : 1;                /* in that */
-};
-
-_Static_assert (sizeof (struct entry) == 24, "see SMQ_CLUSTER_MAX");
 
 /* Where a cluster begins: one that is written; one that has come back and
  * one that has left.  The first is also the lowest level from which a
@@ -112,12 +88,6 @@ _Static_assert (sizeof (struct entry) == 24, "see SMQ_CLUSTER_MAX");
 #define HOTSPOT_TIMES 4
 #define HOTSPOT_MIN 1024
 
-/* Entries for each bucket.  So many buckets more than needed are not worth
- * removing.
- */
-#define BUCKET_ENTRIES 2
-#define BUCKETS_SPARE 256
-
 /* In so many periods it must have been used since it left. */
 #define USES_BACK 2
 
@@ -134,183 +104,16 @@ static const unsigned thresholds[17] = {
   1, 1, 1, 2, 4, 6, 7, 8, 7, 6, 4, 4, 3, 3, 2, 2, 1,
 };
 
-static struct entry *
+static struct smq_entry *
 entry_at (const struct smq *smq, uint32_t number)
 {
-  return (struct entry *) smq->entry_room.base + number;
-}
-
-/* ---- Memory -------------------------------------------------------- */
-
-static int
-room_init (struct smq_room *room, uint64_t bytes)
-{
-  size_t size = (bytes + SMQ_PIECE - 1) / SMQ_PIECE * SMQ_PIECE;
-
-  *room = (struct smq_room) { .base = mapping_reserve (size), .size = size };
-  return room->base ? 0 : -1;
-}
-
-static void
-room_destroy (struct smq_room *room, struct limit *limit)
-{
-  if (room->charged)
-    limit_uncharge (limit, room->charged);
-  mapping_release (room->base, room->size);
-}
-
-/* Have BYTES of it at least. */
-static bool
-room_grow (struct smq_room *room, struct limit *limit, size_t bytes)
-{
-  size_t wanted = (bytes + SMQ_PIECE - 1) / SMQ_PIECE * SMQ_PIECE;
-
-  if (wanted <= room->charged)
-    return true;
-  if (wanted > room->size || !limit_charge (limit, wanted - room->charged))
-    return false;
-  room->charged = wanted;
-  return true;
-}
-
-/* BYTES of it are used now.  One piece is kept for the next. */
-static void
-room_shrink (struct smq_room *room, struct limit *limit, size_t bytes)
-{
-  size_t least = (bytes + SMQ_PIECE - 1) / SMQ_PIECE * SMQ_PIECE + SMQ_PIECE;
-
-  if (least < room->kept)
-    least = room->kept;
-  if (least >= room->charged
-      || !mapping_discard (room->base + least, room->charged - least))
-    return;
-  limit_uncharge (limit, room->charged - least);
-  room->charged = least;
-}
-
-static bool
-room_keep (struct smq_room *room, struct limit *limit, size_t bytes)
-{
-  if (!room_grow (room, limit, bytes))
-    return false;
-  if (room->kept < room->charged)
-    room->kept = room->charged;
-  mapping_touch (room->base, room->charged);
-  return true;
-}
-
-/* ---- Hash table ---------------------------------------------------- */
-
-static uint32_t *
-buckets (const struct smq *smq)
-{
-  return (uint32_t *) smq->bucket_room.base;
-}
-
-/* Neighbours, which are visited one after the other, have buckets close to
- * each other.  That is ten times as fast as if they were anywhere.
- */
-static uint64_t
-hash (uint64_t key)
-{
-  uint64_t h = (key >> 6) * UINT64_C (0x9e3779b97f4a7c15);
-
-  return (h ^ h >> 32) ^ (key & 63);
-}
-
-/* The bucket of a key, if there are N: as many of the hash's low bits as
- * make it one of them.
- */
-static uint32_t
-bucket_of (uint64_t key, uint32_t n)
-{
-  uint32_t mask = n > 1 ? UINT32_MAX >> __builtin_clz (n - 1) : 0;
-  uint32_t bucket = hash (key) & mask;
-
-  return bucket < n ? bucket : bucket & mask >> 1;
-}
-
-/* The link that names an entry, or the 0 at the end of its chain. */
-static uint32_t *
-find_link (const struct smq *smq, uint64_t key)
-{
-  uint32_t *link;
-
-  if (smq->nr_buckets == 0)
-    return NULL;
-  link = &buckets (smq)[bucket_of (key, smq->nr_buckets)];
-  while (*link && entry_at (smq, *link)->key != key)
-    link = &entry_at (smq, *link)->chain;
-  return link;
-}
-
-static struct entry *
-find (const struct smq *smq, uint64_t key)
-{
-  uint32_t *link = find_link (smq, key);
-
-  return link && *link ? entry_at (smq, *link) : NULL;
-}
-
-/* The bucket that is divided when there are N and one more is made. */
-static uint32_t
-bucket_before (uint32_t n)
-{
-  return n & ~(UINT32_C (1) << (31 - __builtin_clz (n)));
-}
-
-/* Take out of a bucket what is to be in the new one. */
-static void
-divide_bucket (struct smq *smq, uint32_t from, uint32_t to)
-{
-  uint32_t *link = &buckets (smq)[from], *other = &buckets (smq)[to];
-
-  while (*link) {
-    struct entry *e = entry_at (smq, *link);
-
-    if (bucket_of (e->key, to + 1) == to) {
-      *other = *link;
-      *link = e->chain;
-      other = &e->chain;
-    }
-    else
-      link = &e->chain;
-  }
-  *other = 0;
-}
-
-/* True if there is a bucket at least. */
-static bool
-make_bucket (struct smq *smq)
-{
-  uint32_t n = smq->nr_buckets;
-
-  if (!room_grow (&smq->bucket_room, smq->limit, (n + 1) * sizeof (uint32_t)))
-    return n > 0;
-  if (n)
-    divide_bucket (smq, bucket_before (n), n);
-  else
-    buckets (smq)[0] = 0;
-  smq->nr_buckets++;
-  return true;
-}
-
-static void
-remove_bucket (struct smq *smq)
-{
-  uint32_t n = --smq->nr_buckets;
-  uint32_t *link = &buckets (smq)[bucket_before (n)];
-
-  while (*link)
-    link = &entry_at (smq, *link)->chain;
-  *link = buckets (smq)[n];
-  room_shrink (&smq->bucket_room, smq->limit, n * sizeof (uint32_t));
+  return smq_table_entry (&smq->table, number);
 }
 
 /* ---- Lists --------------------------------------------------------- */
 
 static void
-list_push_newest (struct smq *smq, struct smq_list *list, struct entry *e)
+list_push_newest (struct smq *smq, struct smq_list *list, struct smq_entry *e)
 {
   uint32_t number = e - entry_at (smq, 0);
 
@@ -325,7 +128,7 @@ list_push_newest (struct smq *smq, struct smq_list *list, struct entry *e)
 }
 
 static void
-list_remove (struct smq *smq, struct smq_list *list, struct entry *e)
+list_remove (struct smq *smq, struct smq_list *list, struct smq_entry *e)
 {
   if (e->older)
     entry_at (smq, e->older)->newer = e->newer;
@@ -359,7 +162,7 @@ list_append (struct smq *smq, struct smq_list *list, struct smq_list *more)
 
 /* NULL if it is not in a queue now. */
 static struct smq_queue *
-queue_of (struct smq *smq, const struct entry *e)
+queue_of (struct smq *smq, const struct smq_entry *e)
 {
   if (e->place == PLACE_RAM)
     return &smq->ram;
@@ -368,7 +171,7 @@ queue_of (struct smq *smq, const struct entry *e)
 
 /* Put an entry that is in no list in a queue, as the newest of a level. */
 static void
-queue_push (struct smq *smq, struct smq_queue *q, struct entry *e,
+queue_push (struct smq *smq, struct smq_queue *q, struct smq_entry *e,
             unsigned level)
 {
   e->place = q == &smq->ram ? PLACE_RAM : PLACE_HOTSPOT;
@@ -380,7 +183,7 @@ queue_push (struct smq *smq, struct smq_queue *q, struct entry *e,
 
 /* Take an entry out of the queue that it is in, if any. */
 static void
-take_out (struct smq *smq, struct entry *e)
+take_out (struct smq *smq, struct smq_entry *e)
 {
   struct smq_queue *q = queue_of (smq, e);
   struct smq_list *list;
@@ -395,7 +198,7 @@ take_out (struct smq *smq, struct entry *e)
 }
 
 /* The first to go; NULL if the queue is empty. */
-static struct entry *
+static struct smq_entry *
 queue_coldest (struct smq *smq, struct smq_queue *q)
 {
   if (q->occupied == 0)
@@ -405,11 +208,11 @@ queue_coldest (struct smq *smq, struct smq_queue *q)
 
 /* An entry was used.  The oldest of its new level comes to where it was. */
 static void
-queue_rise (struct smq *smq, struct smq_queue *q, struct entry *e,
+queue_rise (struct smq *smq, struct smq_queue *q, struct smq_entry *e,
             unsigned from)
 {
   unsigned old = e->level, new = from + jumps[q->confidence];
-  struct entry *other;
+  struct smq_entry *other;
 
   if (new > SMQ_LEVELS - 1)
     new = SMQ_LEVELS - 1;
@@ -444,7 +247,7 @@ cut_level (struct smq *smq, struct smq_queue *q, unsigned level,
 
   *list = (struct smq_list) { 0 };
   for (i = 0; i < nr; i++) {
-    struct entry *e = entry_at (smq, next);
+    struct smq_entry *e = entry_at (smq, next);
 
     next = e->newer;
     e->level = level;
@@ -477,90 +280,56 @@ queue_redistribute (struct smq *smq, struct smq_queue *q)
 
 /* ---- Entries ------------------------------------------------------- */
 
-/* The last entry is to be NUMBER, which is in use by nothing. */
+/* Entries that the caller has in his hand are not valid after this. */
 static void
-move_last (struct smq *smq, uint32_t number)
+entry_remove (struct smq *smq, struct smq_entry *e)
 {
-  struct entry *to = entry_at (smq, number);
+  uint32_t number = e - entry_at (smq, 0);
   struct smq_queue *q;
   struct smq_list *list;
 
-  *find_link (smq, entry_at (smq, smq->nr)->key) = number;
-  *to = *entry_at (smq, smq->nr);
-  q = queue_of (smq, to);
+  take_out (smq, e);
+  if (!smq_table_remove (&smq->table, e))
+    return;
+  q = queue_of (smq, e);
   if (q == NULL)
     return;
-  list = &q->levels[to->level];
-  *(to->older ? &entry_at (smq, to->older)->newer : &list->oldest) = number;
-  *(to->newer ? &entry_at (smq, to->newer)->older : &list->newest) = number;
+  list = &q->levels[e->level];
+  *(e->older ? &entry_at (smq, e->older)->newer : &list->oldest) = number;
+  *(e->newer ? &entry_at (smq, e->newer)->older : &list->newest) = number;
 }
 
-/* Entries that the caller has in his hand are not valid after this. */
-static void
-entry_remove (struct smq *smq, struct entry *e)
-{
-  uint32_t number = e - entry_at (smq, 0);
-
-  take_out (smq, e);
-  *find_link (smq, e->key) = e->chain;
-  if (number != smq->nr)
-    move_last (smq, number);
-  smq->nr--;
-  room_shrink (&smq->entry_room, smq->limit,
-               ((size_t) smq->nr + 1) * sizeof (struct entry));
-  if (smq->nr_buckets > smq->nr / BUCKET_ENTRIES + BUCKETS_SPARE)
-    remove_bucket (smq);
-}
-
-static bool
-has_room (struct smq *smq)
-{
-  return smq->nr < smq->max
-    && room_grow (&smq->entry_room, smq->limit,
-                  ((size_t) smq->nr + 2) * sizeof (struct entry))
-    && (smq->nr / BUCKET_ENTRIES < smq->nr_buckets || make_bucket (smq));
-}
-
-/* If there is no room, the coldest of hotspot makes room. */
-static bool
-make_room (struct smq *smq)
-{
-  struct entry *coldest;
-
-  if (has_room (smq))
-    return true;
-  coldest = queue_coldest (smq, &smq->hotspot);
-  if (coldest == NULL)
-    return false;
-  entry_remove (smq, coldest);
-  return has_room (smq);
-}
-
-/* An entry that is in no list; NULL if there is no room. */
-static struct entry *
+/* An entry that is in no list; NULL if there is no room.  The coldest of
+ * hotspot makes room.
+ */
+static struct smq_entry *
 entry_make (struct smq *smq, uint64_t key)
 {
-  struct entry *e;
+  struct smq_entry *e = smq_table_add (&smq->table, key), *coldest;
 
-  if (!make_room (smq))
-    return NULL;
-  e = entry_at (smq, smq->nr + 1);
-  *e = (struct entry) {
-    .key = key, .place = PLACE_AWAITED, .period = smq->period,
-  };
-  *find_link (smq, key) = ++smq->nr;
+  if (e == NULL) {
+    coldest = queue_coldest (smq, &smq->hotspot);
+    if (coldest == NULL)
+      return NULL;
+    entry_remove (smq, coldest);
+    e = smq_table_add (&smq->table, key);
+  }
+  if (e) {
+    e->place = PLACE_AWAITED;
+    e->period = smq->period;
+  }
   return e;
 }
 
 static bool
-is_in_ram (const struct entry *e)
+is_in_ram (const struct smq_entry *e)
 {
   return e->place == PLACE_RAM || e->place == PLACE_LEAVING;
 }
 
 /* A cluster comes into hotspot.  There is always more than one then. */
 static void
-enter_hotspot (struct smq *smq, struct entry *e)
+enter_hotspot (struct smq *smq, struct smq_entry *e)
 {
   uint64_t max = (uint64_t) HOTSPOT_TIMES * smq->ram.nr;
 
@@ -584,7 +353,7 @@ smq_begin_period (struct smq *smq)
 static void
 visit_new (struct smq *smq, uint64_t key, enum smq_flags flags)
 {
-  struct entry *e;
+  struct smq_entry *e;
 
   if (!(flags & SMQ_IN_RAM) && flags & SMQ_USED)
     smq->hotspot.misses++;
@@ -602,7 +371,7 @@ visit_new (struct smq *smq, uint64_t key, enum smq_flags flags)
 
 /* It was used, and is in the queue that it should be in. */
 static void
-visit_used (struct smq *smq, struct entry *e)
+visit_used (struct smq *smq, struct smq_entry *e)
 {
   struct smq_queue *q = queue_of (smq, e);
   unsigned from = e->level;
@@ -619,7 +388,7 @@ visit_used (struct smq *smq, struct entry *e)
  * written, or the part that was in RAM is gone.
  */
 static void
-visit_elsewhere (struct smq *smq, struct entry *e, bool in_ram)
+visit_elsewhere (struct smq *smq, struct smq_entry *e, bool in_ram)
 {
   take_out (smq, e);
   if (in_ram)
@@ -630,7 +399,7 @@ visit_elsewhere (struct smq *smq, struct entry *e, bool in_ram)
 }
 
 static void
-visit_known (struct smq *smq, struct entry *e, enum smq_flags flags)
+visit_known (struct smq *smq, struct smq_entry *e, enum smq_flags flags)
 {
   bool used = flags & SMQ_USED, in_ram = flags & SMQ_IN_RAM;
 
@@ -652,7 +421,7 @@ visit_known (struct smq *smq, struct entry *e, enum smq_flags flags)
 
 /* In RAM, those that do not drift; in hotspot, those that may come back. */
 static bool
-is_hot (const struct smq *smq, const struct entry *e)
+is_hot (const struct smq *smq, const struct smq_entry *e)
 {
   if (is_in_ram (e))
     return e->level >= LEVEL_BORN;
@@ -662,7 +431,7 @@ is_hot (const struct smq *smq, const struct entry *e)
 bool
 smq_visit (struct smq *smq, uint64_t key, enum smq_flags flags)
 {
-  struct entry *e = find (smq, key);
+  struct smq_entry *e = smq_table_find (&smq->table, key);
 
   if (!(flags & (SMQ_IN_RAM | SMQ_ON_TIER)))
     return false;
@@ -670,7 +439,8 @@ smq_visit (struct smq *smq, uint64_t key, enum smq_flags flags)
     visit_known (smq, e, flags);
   else
     visit_new (smq, key, flags);
-  e = find (smq, key);          /* it may have moved, or have no room */
+  /* It may have moved, or have no room. */
+  e = smq_table_find (&smq->table, key);
   return e && is_hot (smq, e);
 }
 
@@ -682,7 +452,7 @@ forget_unvisited (struct smq *smq)
 {
   uint32_t number;
 
-  for (number = smq->nr; number > 0; number--)
+  for (number = smq->table.nr; number > 0; number--)
     if (entry_at (smq, number)->period != smq->period)
       entry_remove (smq, entry_at (smq, number));
 }
@@ -730,7 +500,7 @@ await_hot (struct smq *smq)
 
   for (level = SMQ_LEVELS - smq->threshold; level < SMQ_LEVELS; level++)
     for (number = q->levels[level].oldest; number; number = newer) {
-      struct entry *e = entry_at (smq, number);
+      struct smq_entry *e = entry_at (smq, number);
 
       newer = e->newer;
       if (e->used && is_hot (smq, e)) {
@@ -757,7 +527,7 @@ smq_end_period (struct smq *smq)
 bool
 smq_coldest (struct smq *smq, uint64_t *key)
 {
-  struct entry *e = queue_coldest (smq, &smq->ram);
+  struct smq_entry *e = queue_coldest (smq, &smq->ram);
 
   if (e == NULL)
     return false;
@@ -771,7 +541,7 @@ smq_coldest (struct smq *smq, uint64_t *key)
 void
 smq_left (struct smq *smq, uint64_t key)
 {
-  struct entry *e = find (smq, key);
+  struct smq_entry *e = smq_table_find (&smq->table, key);
 
   if (e == NULL || !is_in_ram (e))
     return;
@@ -783,7 +553,7 @@ smq_left (struct smq *smq, uint64_t key)
 void
 smq_keep (struct smq *smq, uint64_t key)
 {
-  struct entry *e = find (smq, key);
+  struct smq_entry *e = smq_table_find (&smq->table, key);
 
   if (e && e->place == PLACE_LEAVING)
     queue_push (smq, &smq->ram, e, e->level);
@@ -792,7 +562,7 @@ smq_keep (struct smq *smq, uint64_t key)
 int
 smq_level (const struct smq *smq, uint64_t key, bool *in_ram)
 {
-  struct entry *e = find (smq, key);
+  struct smq_entry *e = smq_table_find (&smq->table, key);
 
   if (in_ram)
     *in_ram = e && is_in_ram (e);
@@ -802,82 +572,40 @@ smq_level (const struct smq *smq, uint64_t key, bool *in_ram)
 
 /* ---- Life ---------------------------------------------------------- */
 
-static int
-init_rooms (struct smq *smq, uint64_t max)
-{
-  if (room_init (&smq->entry_room, (max + 1) * sizeof (struct entry)) == -1)
-    return -1;
-  if (room_init (&smq->bucket_room,
-                 (max / BUCKET_ENTRIES + 1) * sizeof (uint32_t)) == 0) {
-    smq->max = max;
-    return 0;
-  }
-  room_destroy (&smq->entry_room, smq->limit);
-  return -1;
-}
+/* ---- Life ---------------------------------------------------------- */
 
 int
 smq_init (struct smq *smq, struct limit *limit, uint64_t max)
 {
-  *smq = (struct smq) { .limit = limit };
-  if (max > INT32_MAX)
-    max = INT32_MAX;
-  if (max == 0)
-    max = 1;
-  for (; max; max /= 2)
-    if (init_rooms (smq, max) == 0)
-      return 0;
-  errno = ENOMEM;
-  return -1;
+  *smq = (struct smq) { 0 };
+  return smq_table_init (&smq->table, limit, max);
 }
 
 void
 smq_destroy (struct smq *smq)
 {
-  room_destroy (&smq->entry_room, smq->limit);
-  room_destroy (&smq->bucket_room, smq->limit);
+  smq_table_destroy (&smq->table);
 }
 
 int
 smq_reserve (struct smq *smq, uint64_t clusters)
 {
-  if (clusters <= smq->max
-      && room_keep (&smq->entry_room, smq->limit,
-                    (clusters + 1) * sizeof (struct entry))
-      && room_keep (&smq->bucket_room, smq->limit,
-                    (clusters / BUCKET_ENTRIES + 1) * sizeof (uint32_t)))
-    return 0;
-  errno = ENOSPC;
-  return -1;
+  return smq_table_reserve (&smq->table, clusters);
 }
 
 uint64_t
 smq_charged (const struct smq *smq)
 {
-  return smq->entry_room.charged + smq->bucket_room.charged;
+  return smq_table_charged (&smq->table);
 }
 
 /* ---- Validator ----------------------------------------------------- */
 
 struct check {
   const struct smq *smq;
-  FILE *report;
-  unsigned faults;
+  struct smq_check to;
   uint32_t listed;              /* entries found in lists */
 };
-
-__attribute__ ((format (printf, 2, 3))) static void
-fault (struct check *check, const char *format, ...)
-{
-  va_list args;
-
-  fputs ("smq: ", check->report);
-  va_start (args, format);
-  vfprintf (check->report, format, args);
-  va_end (args);
-  fputc ('\n', check->report);
-  check->faults++;
-}
 
 static void
 check_list (struct check *check, const struct smq_list *list,
@@ -886,21 +614,22 @@ check_list (struct check *check, const struct smq_list *list,
   uint32_t number, last = 0, n = 0;
 
   for (number = list->oldest; number && n <= list->nr; n++) {
-    const struct entry *e = entry_at (check->smq, number);
+    const struct smq_entry *e = entry_at (check->smq, number);
 
-    if (number > check->smq->nr) {
-      fault (check, "a list names what is no entry");
+    if (number > check->smq->table.nr) {
+      smq_fault (&check->to, "a list names what is no entry");
       return;
     }
     if (e->older != last)
-      fault (check, "entry %" PRIu32 " does not know who is older", number);
+      smq_fault (&check->to, "entry %" PRIu32 " does not know who is older",
+                 number);
     if (e->place != place || e->level != level)
-      fault (check, "entry %" PRIu32 " is in the wrong list", number);
+      smq_fault (&check->to, "entry %" PRIu32 " is in the wrong list", number);
     last = number;
     number = e->newer;
   }
   if (n != list->nr || last != list->newest)
-    fault (check, "a list is longer or shorter than it says");
+    smq_fault (&check->to, "a list is longer or shorter than it says");
   check->listed += n;
 }
 
@@ -914,70 +643,40 @@ check_queue (struct check *check, const struct smq_queue *q,
   for (level = 0; level < SMQ_LEVELS; level++) {
     check_list (check, &q->levels[level], place, level);
     if ((q->levels[level].nr != 0) != (q->occupied >> level & 1))
-      fault (check, "level %u is not known to be occupied or not", level);
+      smq_fault (&check->to, "level %u is not known to be occupied or not",
+                 level);
   }
   if (check->listed - before != q->nr)
-    fault (check, "a queue has not as many entries as it says");
+    smq_fault (&check->to, "a queue has not as many entries as it says");
 }
 
-/* Each entry is found by its key, and in a list if it has to be. */
+/* Each entry is in a list if it has to be. */
 static void
 check_entries (struct check *check)
 {
   const struct smq *smq = check->smq;
   uint32_t number, unlisted = 0;
 
-  for (number = 1; number <= smq->nr; number++) {
-    const struct entry *e = entry_at (smq, number);
+  for (number = 1; number <= smq->table.nr; number++) {
+    const struct smq_entry *e = entry_at (smq, number);
 
-    if (find (smq, e->key) != e)
-      fault (check, "entry %" PRIu32 " is not found by its key", number);
     if (e->level >= SMQ_LEVELS || e->place > PLACE_AWAITED)
-      fault (check, "entry %" PRIu32 " is nowhere", number);
+      smq_fault (&check->to, "entry %" PRIu32 " is nowhere", number);
     unlisted += e->place == PLACE_LEAVING || e->place == PLACE_AWAITED;
   }
-  if (check->listed + unlisted != smq->nr)
-    fault (check, "%" PRIu32 " entries, %" PRIu32 " listed, %" PRIu32
-           " not", smq->nr, check->listed, unlisted);
-}
-
-static void
-check_buckets (struct check *check)
-{
-  const struct smq *smq = check->smq;
-  uint32_t bucket, number, n = 0;
-
-  for (bucket = 0; bucket < smq->nr_buckets; bucket++)
-    for (number = buckets (smq)[bucket]; number && n <= smq->nr; n++)
-      number = entry_at (smq, number)->chain;
-  if (n != smq->nr)
-    fault (check, "%" PRIu32 " entries, %" PRIu32 " in buckets", smq->nr, n);
-}
-
-static void
-check_room (struct check *check, const struct smq_room *room, size_t used)
-{
-  if (used > room->charged || room->charged > room->size
-      || room->kept > room->charged)
-    fault (check, "memory is used that is not charged");
+  if (check->listed + unlisted != smq->table.nr)
+    smq_fault (&check->to, "%" PRIu32 " entries, %" PRIu32 " listed, %" PRIu32
+               " not", smq->table.nr, check->listed, unlisted);
 }
 
 unsigned
 smq_check (const struct smq *smq, FILE *report)
 {
-  struct check check = { .smq = smq, .report = report };
+  struct check check = { .smq = smq, .to.report = report };
 
   check_queue (&check, &smq->ram, PLACE_RAM);
   check_queue (&check, &smq->hotspot, PLACE_HOTSPOT);
   check_entries (&check);
-  check_buckets (&check);
-  if (smq->nr)
-    check_room (&check, &smq->entry_room,
-                ((size_t) smq->nr + 1) * sizeof (struct entry));
-  check_room (&check, &smq->bucket_room,
-              (size_t) smq->nr_buckets * sizeof (uint32_t));
-  if (smq_charged (smq) > smq->entry_room.kept + smq->bucket_room.kept
-      + SMQ_BYTES_MAX (smq->nr))
-    fault (&check, "more memory is charged than the entries need");
-  return check.faults;
+  smq_table_check (&smq->table, &check.to);
+  return check.to.faults;
 }

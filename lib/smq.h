@@ -44,16 +44,9 @@
 #include <stdio.h>
 
 #include "limit.h"
+#include "smq-table.h"
 
 #define SMQ_LEVELS 64
-
-/* Memory is taken in pieces of this size. */
-#define SMQ_PIECE 4096
-
-/* Memory for so many clusters takes at most so many bytes. */
-#define SMQ_CLUSTER_MAX 32
-#define SMQ_BYTES_MAX(clusters)                                         \
-  ((uint64_t) (clusters) * SMQ_CLUSTER_MAX + 6 * SMQ_PIECE)
 
 enum smq_flags {
   SMQ_IN_RAM = 1,               /* pages of it are in RAM */
@@ -77,19 +70,8 @@ struct smq_queue {
   enum smq_confidence confidence;       /* in the last one */
 };
 
-/* An array that grows. */
-struct smq_room {
-  unsigned char *base;
-  size_t size;                  /* address space */
-  size_t charged;               /* the beginning of it that may be used */
-  size_t kept;                  /* of that is never given back */
-};
-
 struct smq {
-  struct limit *limit;
-  struct smq_room entry_room, bucket_room;
-  uint32_t nr, max;             /* entries 1 .. nr are used */
-  uint32_t nr_buckets;
+  struct smq_table table;
   bool period;                  /* changes with each period */
   unsigned threshold;           /* top levels that come back */
 

@@ -275,9 +275,9 @@ START_TEST (test_awaited)
   /* It is awaited again, and forgotten. */
   visit_one (5, SMQ_ON_TIER | SMQ_USED);
   ck_assert_int_eq (smq_level (&smq, 5, NULL), -1);
-  ck_assert_uint_eq (smq.nr, 1001);
+  ck_assert_uint_eq (smq.table.nr, 1001);
   period (0, 0);
-  ck_assert_uint_eq (smq.nr, 0);
+  ck_assert_uint_eq (smq.table.nr, 0);
   teardown ();
 }
 END_TEST
@@ -288,12 +288,12 @@ START_TEST (test_forgets_unvisited)
 
   setup ();
   period (1000, 10);
-  ck_assert_uint_eq (smq.nr, 1000);
+  ck_assert_uint_eq (smq.table.nr, 1000);
   ck_assert (smq_coldest (&smq, &key));
   period (5, 5);
-  ck_assert_uint_eq (smq.nr, 5);
+  ck_assert_uint_eq (smq.table.nr, 5);
   period (0, 0);
-  ck_assert_uint_eq (smq.nr, 0);
+  ck_assert_uint_eq (smq.table.nr, 0);
   ck_assert (!smq_coldest (&smq, &key));
 
   /* What stores nothing is not visited. */
@@ -301,7 +301,7 @@ START_TEST (test_forgets_unvisited)
   visit (0, 10, 0);
   visit (10, 20, SMQ_USED);
   smq_end_period (&smq);
-  ck_assert_uint_eq (smq.nr, 0);
+  ck_assert_uint_eq (smq.table.nr, 0);
   teardown ();
 }
 END_TEST
@@ -313,7 +313,7 @@ START_TEST (test_memory)
   setup ();
   ck_assert_uint_eq (smq_charged (&smq), 0);
   period (MANY, 100);
-  ck_assert_uint_eq (smq.nr, MANY);
+  ck_assert_uint_eq (smq.table.nr, MANY);
   ck_assert_uint_eq (smq_charged (&smq), limit_resident (&limit));
   ck_assert_uint_le (smq_charged (&smq), SMQ_BYTES_MAX (MANY));
   ck_assert_uint_le (smq_charged (&smq), MANY * 27);
@@ -335,16 +335,16 @@ START_TEST (test_limit)
   period (10000, 100);
   for (i = 0; i < 10000; i++)
     known += smq_level (&smq, i, NULL) >= 0;
-  ck_assert_uint_eq (known, smq.nr);
+  ck_assert_uint_eq (known, smq.table.nr);
   ck_assert_uint_gt (known, 2000);
   ck_assert_uint_lt (known, 3000);
   limit.max = 0;
   period (10000, 100);
-  ck_assert_uint_eq (smq.nr, 10000);
+  ck_assert_uint_eq (smq.table.nr, 10000);
   limit.max = 1;
   period (20000, 100);
-  ck_assert_uint_ge (smq.nr, 10000);
-  ck_assert_uint_lt (smq.nr, 10000 + 2 * SMQ_PIECE);
+  ck_assert_uint_ge (smq.table.nr, 10000);
+  ck_assert_uint_lt (smq.table.nr, 10000 + 2 * SMQ_PIECE);
   teardown ();
 }
 END_TEST
@@ -364,7 +364,7 @@ START_TEST (test_ram_first)
   smq_end_period (&smq);
   for (i = 0; i < 10000; i++)
     known += smq_level (&smq, i, NULL) >= 0;
-  ck_assert_uint_eq (known, smq.nr);
+  ck_assert_uint_eq (known, smq.table.nr);
   ck_assert_uint_gt (known, 400);
   teardown ();
 }
@@ -395,11 +395,11 @@ START_TEST (test_reserve)
   charged = smq_charged (&smq);
   limit.max = 1;
   period (10000, 100);
-  ck_assert_uint_eq (smq.nr, 10000);
+  ck_assert_uint_eq (smq.table.nr, 10000);
   period (0, 0);
   ck_assert_uint_eq (smq_charged (&smq), charged);
   period (10000, 100);
-  ck_assert_uint_eq (smq.nr, 10000);
+  ck_assert_uint_eq (smq.table.nr, 10000);
   teardown ();
 }
 END_TEST
@@ -409,9 +409,9 @@ START_TEST (test_few)
   limit = (struct limit) { .max = 0 };
   ck_assert_int_eq (smq_init (&smq, &limit, 3), 0);
   period (10, 0);
-  ck_assert_uint_eq (smq.nr, 3);
+  ck_assert_uint_eq (smq.table.nr, 3);
   period (2, 2);
-  ck_assert_uint_eq (smq.nr, 2);
+  ck_assert_uint_eq (smq.table.nr, 2);
   teardown ();
 }
 END_TEST
@@ -909,23 +909,23 @@ START_TEST (test_validator)
   smq.ram.levels[5].newest ^= 1;
   ck_assert_uint_gt (faults (), 0);
   smq.ram.levels[5].newest ^= 1;
-  smq.nr--;
+  smq.table.nr--;
   ck_assert_uint_gt (faults (), 0);
-  smq.nr++;
-  smq.nr_buckets--;
+  smq.table.nr++;
+  smq.table.nr_buckets--;
   ck_assert_uint_gt (faults (), 0);
-  smq.nr_buckets++;
-  smq.entry_room.charged += 10 * SMQ_PIECE;
+  smq.table.nr_buckets++;
+  smq.table.entry_room.charged += 10 * SMQ_PIECE;
   ck_assert_uint_gt (faults (), 0);
-  smq.entry_room.charged -= 10 * SMQ_PIECE;
+  smq.table.entry_room.charged -= 10 * SMQ_PIECE;
 
   /* The key of an entry, and its neighbour. */
-  *(uint64_t *) (smq.entry_room.base + ENTRY * 7) ^= 1 << 20;
+  *(uint64_t *) (smq.table.entry_room.base + ENTRY * 7) ^= 1 << 20;
   ck_assert_uint_gt (faults (), 0);
-  *(uint64_t *) (smq.entry_room.base + ENTRY * 7) ^= 1 << 20;
-  *(uint32_t *) (smq.entry_room.base + ENTRY * 7 + 12) ^= 1;
+  *(uint64_t *) (smq.table.entry_room.base + ENTRY * 7) ^= 1 << 20;
+  *(uint32_t *) (smq.table.entry_room.base + ENTRY * 7 + 12) ^= 1;
   ck_assert_uint_gt (faults (), 0);
-  *(uint32_t *) (smq.entry_room.base + ENTRY * 7 + 12) ^= 1;
+  *(uint32_t *) (smq.table.entry_room.base + ENTRY * 7 + 12) ^= 1;
   teardown ();
 }
 END_TEST
