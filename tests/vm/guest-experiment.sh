@@ -13,7 +13,7 @@
 # "cell|".
 #
 # VM_CELLS  which of them, by commas; VM_TREE  an archive of the host;
-# VM_HOG  MiB that the program holds.
+# VM_HOG  MiB that the program holds; VM_POLICY  who goes to our tier.
 
 . "$(dirname "$0")/guest-functions.sh"
 
@@ -367,7 +367,8 @@ cell_3_mixed ()
 our_tiers ()
 {
   our_disk swap 1024 /dev/nbd0 mem-limit="${VM_LIMIT_MIB-32}M" \
-           reserve="${VM_RESERVE-8M}" tier=$disk tier-force=true
+           reserve="${VM_RESERVE-8M}" tier=$disk tier-force=true \
+           policy="${VM_POLICY-lru}"
 }
 
 cell_3_ours ()
