@@ -2,10 +2,12 @@
 # nbdkit-zram-plugin: SPDX-License-Identifier: BSD-3-Clause
 
 # mem: 256M
-# timeout: 300
+# timeout: 400
+# disk: 512M
 
 # nbd-zram local-swap: one command from nothing to compressed swap, under
-# pressure, and back to nothing, with every byte as it was.
+# pressure, and back to nothing, with every byte as it was; and again with
+# a disk below it.
 
 . "$(dirname "$0")/guest-functions.sh"
 . "$(dirname "$0")/../client/client-functions.sh"
@@ -109,3 +111,19 @@ eq "swaps" "$(awk 'NR > 1' /proc/swaps)" ''
 none_attached
 none_running
 [ ! -e /run/nbd-zram/local ] || fail "something is left of the server"
+
+echo "== With a disk below it, what does not compress"
+vm watermark_boost_factor 15000
+nbd_zram local-swap 512M --mem-limit 32M -- reserve=8M tier=/dev/ubdb \
+  > "$tmp/out" 2> "$tmp/err" || { cat "$tmp/err"; fail "local-swap"; }
+! grep 'more than twice' "$tmp/err" || fail "it warns of the limit"
+begin=$(uptime_now)
+"$pressure" --ratio=1 --rounds=1 $mib || fail "a byte is wrong"
+echo "$mib MiB in a machine of 256 MiB: $(seconds_since "$begin") s"
+at_least "bytes that went to the disk" \
+         "$(local_stat 'tiers[0].bytes_in')" $((32 << 20))
+eq failed_writes "$(local_stat failed_writes)" 0
+echo "waits for the reserve: $(local_stat reserve_waits)"
+nbd_zram local-swap --off
+none_running
+vm_is 4096 15000
