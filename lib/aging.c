@@ -183,13 +183,18 @@ aging_walk (struct zram_store *store, uint64_t end, bool busy, bool *later)
   return a->walking || a->wanted;
 }
 
-void
+bool
 aging_hurry (struct zram_store *store)
 {
+  struct aging *a = &store->aging;
   bool later = false;
 
-  store->aging.next = 0;
+  if (!a->walking
+      && !epoch_passed (&store->memory->table.epoch, a->ticket))
+    return false;
+  a->next = 0;
   aging_walk (store, UINT64_MAX, true, &later);
+  return true;
 }
 
 /* The ages that pages have at least which were not used for so long.  One

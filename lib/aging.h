@@ -66,8 +66,10 @@ aging_note (struct aging *aging, uint64_t word)
  */
 bool aging_walk (struct zram_store *, uint64_t end, bool busy, bool *later);
 
-/* Time has gone by: make pages older now, if that can be (aging.c). */
-void aging_hurry (struct zram_store *);
+/* Time has gone by: make pages older now.  False if that cannot be yet
+ * (aging.c).
+ */
+bool aging_hurry (struct zram_store *);
 
 /* Make all pages idle that were not used for AGE seconds, as far as that is
  * known, and have them walked over soon.

@@ -572,8 +572,6 @@ smq_level (const struct smq *smq, uint64_t key, bool *in_ram)
 
 /* ---- Life ---------------------------------------------------------- */
 
-/* ---- Life ---------------------------------------------------------- */
-
 int
 smq_init (struct smq *smq, struct limit *limit, uint64_t max)
 {

@@ -57,7 +57,8 @@ turnover_pass_time (struct zram_memory *memory)
       || turnover (memory) - t->aged <= pages_in_ram (memory) / part)
     return;
   for (store = memory->stores; store; store = store->next)
-    aging_hurry (store);
+    if (!aging_hurry (store))
+      return;                   /* the next round tries again */
   t->aged = turnover (memory);
   t->era++;
 }
