@@ -45,6 +45,7 @@
 #include <string.h>
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <err.h>
 #include <sys/mman.h>
 
@@ -141,9 +142,23 @@ issue (struct connection *connection)
     die_nbd ("nbd_aio_pread/pwrite");
 }
 
+static volatile sig_atomic_t stopped;
+
+static void
+stop (int signal)
+{
+  (void) signal;
+  stopped = 1;
+}
+
+/* Those in flight are waited for when it was stopped: some versions of nbdkit
+ * end when a client just goes away.
+ */
 static void
 refill (struct run *run)
 {
+  if (stopped)
+    run->nr_requests = run->issued;
   for (unsigned c = 0; c < run->nr_connections; ++c)
     while (run->connections[c].nr_idle > 0 &&
            run->issued < run->nr_requests)
@@ -178,7 +193,7 @@ wait_events (struct run *run)
     unsigned direction = nbd_aio_get_direction (nbd);
 
     fds[c].fd = nbd_aio_get_fd (nbd);
-    fds[c].events = 0;
+    fds[c].events = fds[c].revents = 0;
     if (direction & LIBNBD_AIO_DIRECTION_READ)
       fds[c].events |= POLLIN;
     if (direction & LIBNBD_AIO_DIRECTION_WRITE)
@@ -344,8 +359,8 @@ sequential_writes (struct run *run, size_t nr_requests, uint64_t seed)
 static void
 measure (struct run *run)
 {
-  size_t nr_requests = run->nr_requests;
   uint64_t ns = run_requests (run);
+  size_t nr_requests = run->nr_requests;
 
   median (run->latency, nr_requests);   /* sorts them */
   printf ("nbd requests=%zu seconds=%.6f per_second=%.1f p50_us=%.1f "
@@ -412,6 +427,7 @@ main (int argc, char *argv[])
   if (strcmp (argv[4], "reader") == 0)
     run.nr_connections = run.depth = 1;
   connect_all (&run, argv[1]);
+  signal (SIGTERM, stop);
   if (argc == 5)
     fill (&run);
   else {

@@ -2,13 +2,13 @@
 
 /* What is written to a tier, beside what had to be.
  *
- *   bench-tiers CORPUS PAGES ROUNDS
+ *   bench-tiers CORPUS PAGES
  *
- * The corpus is written to a store that has memory for a quarter of what
- * it takes compressed, and a tier for the rest.  Then pages are written
- * again at random, ROUNDS times as many as there are, on a tier that is so
- * full of what is alive: all pages as often, or as Zipf's law says.  The
- * tier is memory: it is bytes that are counted here and not time, and there
+ * Each page of a disk is written, with what is in any of the corpus, to a
+ * store that has memory for a quarter of what that takes compressed, and a
+ * tier for the rest.  Then pages are written again at random, as many as
+ * there are, on a tier that is so full of what is alive: all pages as often;
+ * as Zipf's law says; or half of them as often, and the others never.  The tier is memory: it is bytes that are counted here and not time, and there
  * are no threads, so that each run gives the same figures.
  */
 
@@ -36,7 +36,7 @@
 #define RAM_PART 4
 
 /* Percent of the tier that are alive. */
-static const unsigned full[] = { 50, 65, 80 };
+static const unsigned full[] = { 65, 80 };
 #define NR_FULL (sizeof full / sizeof full[0])
 
 /* For what is not objects: buffers, contexts, the slot table. */
@@ -113,24 +113,41 @@ stats_of (const struct small_disk *s)
   return m.tiers[0];
 }
 
+/* Pages, and what can be written to them. */
+struct workload {
+  struct corpus corpus;
+  size_t nr_pages;              /* of the disk */
+  struct zipf zipf;
+  uint32_t *order;              /* of pages, at random */
+};
+
 static void
-fill (const struct device *d, const struct corpus *corpus)
+write_page (const struct device *d, const struct workload *w, size_t page,
+            uint64_t *seed)
 {
-  for (size_t i = 0; i < corpus->nr_pages; ++i)
-    device_write (d, i, corpus_page (corpus, i));
+  device_write (d, page, corpus_page (&w->corpus, random_next (seed)
+                                                  % w->corpus.nr_pages));
+}
+
+static void
+fill (const struct device *d, const struct workload *w)
+{
+  uint64_t seed = 1;
+
+  for (size_t i = 0; i < w->nr_pages; ++i)
+    write_page (d, w, i, &seed);
 }
 
 /* ---- What is measured ---------------------------------------------- */
 
 /* What the pages take when there is no limit. */
 static uint64_t
-compressed_size (const struct corpus *corpus)
+compressed_size (const struct workload *w)
 {
-  struct device d = device_open (&codec, &default_recompress,
-                                 corpus->nr_pages);
+  struct device d = device_open (&codec, &default_recompress, w->nr_pages);
   struct zram_store_stats s;
 
-  fill (&d, corpus);
+  fill (&d, w);
   zram_store_stats (d.store, &s);
   device_close (&d);
   return s.compr_data_size;
@@ -153,80 +170,92 @@ report (const char *step, const struct small_disk *s,
 
 /* Returns what is alive on the tier then. */
 static uint64_t
-bench_fill (const struct corpus *corpus, uint64_t mem_limit, uint64_t size)
+bench_fill (const struct workload *w, uint64_t mem_limit, uint64_t size)
 {
-  struct small_disk s = small_disk_open (mem_limit, size, corpus->nr_pages);
+  struct small_disk s = small_disk_open (mem_limit, size, w->nr_pages);
   struct zram_tier_stats before = stats_of (&s), after;
 
-  fill (&s.d, corpus);
+  fill (&s.d, w);
   report ("fill", &s, &before, 0);
   after = stats_of (&s);
   small_disk_close (&s);
   return after.bytes_live;
 }
 
-/* As many writes as there are pages.  All as often, if there is no law. */
-static void
-overwrite (const struct device *d, const struct corpus *corpus,
-           const struct zipf *zipf, const uint32_t *order, uint64_t seed)
-{
-  for (size_t i = 0; i < corpus->nr_pages; ++i) {
-    size_t page = zipf ? order[zipf_next (zipf, &seed)]
-      : random_next (&seed) % corpus->nr_pages;
+/* Which pages are written again, and how many rounds it takes before the tier
+ * looks as it will look for good: what is never written must have been
+ * moved out of the way of what is.
+ */
+enum law { LAW_UNIFORM, LAW_ZIPF, LAW_HALF, NR_LAWS };
 
-    device_write (d, page, corpus_page (corpus, random_next (&seed)
-                                                % corpus->nr_pages));
-  }
+static const struct {
+  const char *name;
+  unsigned rounds;
+} laws[] = {
+  [LAW_UNIFORM] = { "uniform", 2 },
+  [LAW_ZIPF] = { "zipf", 3 },
+  [LAW_HALF] = { "half", 9 },
+};
+
+static size_t
+next_page (const struct workload *w, enum law law, uint64_t *seed)
+{
+  size_t n = law == LAW_HALF ? w->nr_pages / 2 : w->nr_pages;
+
+  return w->order[law == LAW_ZIPF ? zipf_next (&w->zipf, seed)
+                                  : random_next (seed) % n];
 }
 
-/* The first round is for what was filled in order to become old. */
+/* As many writes as there are pages. */
 static void
-bench_overwrite (const char *step, const struct corpus *corpus,
-                 const struct zipf *zipf, size_t rounds, uint64_t mem_limit,
+overwrite (const struct device *d, const struct workload *w, enum law law,
+           uint64_t seed)
+{
+  for (size_t i = 0; i < w->nr_pages; ++i)
+    write_page (d, w, next_page (w, law, &seed), &seed);
+}
+
+static void
+bench_overwrite (const struct workload *w, enum law law, uint64_t mem_limit,
                  uint64_t live, unsigned percent)
 {
-  size_t n = corpus->nr_pages;
-  struct small_disk s = small_disk_open (mem_limit, live * 100 / percent, n);
-  uint32_t *order = small_pages (n * sizeof *order);
+  struct small_disk s = small_disk_open (mem_limit, live * 100 / percent,
+                                         w->nr_pages);
   struct zram_tier_stats before;
+  unsigned round;
 
-  random_order (order, n, 1);
-  fill (&s.d, corpus);
-  for (size_t round = 0; round <= rounds; ++round) {
-    if (round == 1)
-      before = stats_of (&s);
-    overwrite (&s.d, corpus, zipf, order, round);
-  }
-  report (step, &s, &before, percent);
-  munmap (order, n * sizeof *order);
+  fill (&s.d, w);
+  for (round = 0; round < laws[law].rounds; ++round)
+    overwrite (&s.d, w, law, round);
+  before = stats_of (&s);
+  overwrite (&s.d, w, law, round);
+  report (laws[law].name, &s, &before, percent);
   small_disk_close (&s);
 }
 
 int
 main (int argc, char *argv[])
 {
-  struct corpus corpus;
-  struct zipf zipf;
-  size_t rounds;
+  struct workload w;
   uint64_t all, mem_limit, live;
 
-  if (argc != 4) {
-    fprintf (stderr, "usage: bench-tiers CORPUS PAGES ROUNDS\n");
+  if (argc != 3) {
+    fprintf (stderr, "usage: bench-tiers CORPUS PAGES\n");
     return EXIT_FAILURE;
   }
-  rounds = parse_count ("ROUNDS", argv[3]);
-  corpus = corpus_map (argv[1], parse_count ("PAGES", argv[2]));
-  zipf = zipf_create (corpus.nr_pages);
+  w.nr_pages = parse_count ("PAGES", argv[2]);
+  w.corpus = corpus_map (argv[1], w.nr_pages);
+  w.zipf = zipf_create (w.nr_pages);
+  w.order = small_pages (w.nr_pages * sizeof *w.order);
+  random_order (w.order, w.nr_pages, 1);
 
-  all = compressed_size (&corpus);
+  all = compressed_size (&w);
   mem_limit = all / RAM_PART + SPARE;
-  live = bench_fill (&corpus, mem_limit, 2 * all);
-  for (unsigned i = 0; i < NR_FULL; ++i) {
-    bench_overwrite ("uniform", &corpus, NULL, rounds, mem_limit, live,
-                     full[i]);
-    bench_overwrite ("zipf", &corpus, &zipf, rounds, mem_limit, live,
-                     full[i]);
-  }
-  zipf_destroy (&zipf);
+  live = bench_fill (&w, mem_limit, 2 * all);
+  for (unsigned i = 0; i < NR_FULL; ++i)
+    for (enum law law = 0; law < NR_LAWS; ++law)
+      bench_overwrite (&w, law, mem_limit, live, full[i]);
+  munmap (w.order, w.nr_pages * sizeof *w.order);
+  zipf_destroy (&w.zipf);
   return EXIT_SUCCESS;
 }
