@@ -10,7 +10,7 @@
  * its pages can still be read, each by its own slot.
  *
  * Source: the cleaner of log-structured file systems (Rosenblum and
- * Ousterhout, 1991), with the greedy choice (tier_sparsest).
+ * Ousterhout, 1991).  Which segment is worth it, tier_to_clean says.
  */
 
 #include <config.h>

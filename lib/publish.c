@@ -157,9 +157,12 @@ publish_nothing (struct zram_memory *memory)
     epoch_leave (token);
   }
   pthread_mutex_unlock (&memory->lock);
+  work->nr = 0;
 }
 
-/* What slots would name in a full segment of such records. */
+/* What slots would name in a full segment of such records.  (It can be full
+ * of entries.)
+ */
 static unsigned
 full_weight (const struct target *t, size_t size)
 {
@@ -169,7 +172,9 @@ full_weight (const struct target *t, size_t size)
 
   for (i = 0; i < work->nr; i++)
     sum += tier_weight (target_word (t, &work->entries[i]));
-  return size ? sum * TIER_SEGMENT_SIZE / size : 0;
+  if (work->full || size == 0)
+    return sum;
+  return sum * TIER_SEGMENT_SIZE / size;
 }
 
 static void

@@ -15,8 +15,8 @@
  *                 the page's object in the arena
  *       GROUP     codec 10..15, place 16..27, offset / 16 28..63: the
  *                 page is in an object with others (group.h)
- *       TIER      codec 10..15, tier 16..18, segment 19..42, offset / 64
- *                 43..56, length 57..63: the page's object is in a record
+ *       TIER      codec 10..15, tier 16..18, segment 19..40, offset / 32
+ *                 41..55, length 56..63: the page's object is in a record
  *                 on a tier (tier.h)
  *       TIER_GROUP  the same: the page is in a group there
  *       CLEAN     as RAM; and a copy of the page is on a tier.  The eight
@@ -77,6 +77,9 @@ enum slot_state {
 /* ...so this much address space can be named. */
 #define SLOT_OFFSET_MAX ((UINT64_C (1) << 36) * SLOT_OFFSET_UNIT)
 
+/* Records lie at multiples of this in a segment. */
+#define SLOT_TIER_UNIT 32
+
 /* ---- The word ------------------------------------------------------ */
 
 static inline enum slot_state
@@ -132,14 +135,16 @@ slot_place (uint64_t word)
   return word >> 16 & 4095;
 }
 
-/* Where a record is, see tier.h.  LENGTH is below 128. */
+/* Where a record is, see tier.h.  OFFSET is below 1 MiB, and a multiple
+ * of SLOT_TIER_UNIT; LENGTH is below 256.
+ */
 static inline uint64_t
 slot_word_tier (enum slot_state state, unsigned codec, unsigned tier,
                 uint32_t segment, unsigned offset, unsigned length)
 {
   return (uint64_t) state << 2 | (uint64_t) codec << 10
     | (uint64_t) tier << 16 | (uint64_t) segment << 19
-    | (uint64_t) (offset / 64) << 43 | (uint64_t) length << 57;
+    | (uint64_t) (offset / SLOT_TIER_UNIT) << 41 | (uint64_t) length << 56;
 }
 
 static inline unsigned
@@ -151,19 +156,19 @@ slot_tier (uint64_t word)
 static inline uint32_t
 slot_segment (uint64_t word)
 {
-  return word >> 19 & 0xffffff;
+  return word >> 19 & 0x3fffff;
 }
 
 static inline unsigned
 slot_tier_offset (uint64_t word)
 {
-  return (word >> 43 & 0x3fff) * 64;
+  return (word >> 41 & 0x7fff) * SLOT_TIER_UNIT;
 }
 
 static inline unsigned
 slot_tier_length (uint64_t word)
 {
-  return word >> 57;
+  return word >> 56;
 }
 
 static inline unsigned

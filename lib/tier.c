@@ -289,7 +289,7 @@ init_segment (struct tier *tier, uint32_t n)
   segment->written = 0;
   segment->life++;
   segment->sequence = tier->opened++;
-  segment->hopeless = false;
+  segment->aside = false;
   atomic_store_explicit (&segment->used, false, memory_order_relaxed);
   atomic_store (&segment->state, SEGMENT_OPEN);
 }
@@ -408,29 +408,56 @@ is_full (const struct tier *tier, uint32_t n)
                                memory_order_relaxed) == SEGMENT_FULL;
 }
 
+/* What it yields to clean a segment, as a fraction: the space that becomes
+ * free, times how long it is likely to stay so, by what must be read and
+ * written for it.  Data that is old is likely to become older.
+ *
+ * Source: Rosenblum and Ousterhout, 1991: cost-benefit.
+ */
+struct yield {
+  uint64_t up, down;
+};
+
+static struct yield
+yield_of (const struct tier *tier, const struct segment *segment)
+{
+  uint64_t weight = atomic_load_explicit (&segment->weight,
+                                          memory_order_relaxed);
+
+  if (weight * 8 >= segment->written * 7)
+    return (struct yield) { 0, 1 };
+  return (struct yield) {
+    (segment->written - weight) * (uint32_t) (tier->opened - segment->sequence),
+    segment->written + weight,
+  };
+}
+
 /* A look at each of them: some milliseconds for a terabyte. */
 uint32_t
-tier_sparsest (struct tier *tier)
+tier_to_clean (struct tier *tier)
 {
-  uint64_t best_weight = 7, best_written = 8;
-  uint32_t i, best = 0;
+  struct yield best = { 0, 1 };
+  uint32_t i, n = 0;
 
   for (i = 1; i < tier->nr_segments; i++) {
-    const struct segment *segment = &tier->segments[i];
-    uint64_t weight = atomic_load_explicit (&segment->weight,
-                                            memory_order_relaxed);
+    struct yield y = yield_of (tier, &tier->segments[i]);
 
-    if (is_full (tier, i) && !segment->hopeless
-        && weight * best_written < best_weight * segment->written) {
-      best_weight = weight;
-      best_written = segment->written;
-      best = i;
+    if (is_full (tier, i) && !tier->segments[i].aside
+        && y.up * best.down > best.up * y.down) {
+      best = y;
+      n = i;
     }
   }
-  if (best == 0)                /* perhaps it can be read next time */
+  if (n == 0)                   /* perhaps it can be read next time */
     for (i = 1; i < tier->nr_segments; i++)
-      tier->segments[i].hopeless = false;
-  return best;
+      tier->segments[i].aside = false;
+  return n;
+}
+
+void
+tier_set_aside (struct tier *tier, uint32_t n)
+{
+  tier->segments[n].aside = true;
 }
 
 /* The full segment that was opened first. */
@@ -440,7 +467,7 @@ oldest (const struct tier *tier)
   uint32_t i, best = 0;
 
   for (i = 1; i < tier->nr_segments; i++)
-    if (is_full (tier, i) && !tier->segments[i].hopeless
+    if (is_full (tier, i) && !tier->segments[i].aside
         && (best == 0
             || (int32_t) (tier->segments[i].sequence
                           - tier->segments[best].sequence) < 0))
@@ -483,8 +510,8 @@ tier_can_clean (struct tier *tier, uint32_t n, unsigned found)
 {
   struct segment *segment = &tier->segments[n];
 
-  segment->hopeless = atomic_load (&segment->live) > found;
-  return !segment->hopeless;
+  segment->aside = atomic_load (&segment->live) > found;
+  return !segment->aside;
 }
 
 /* ---- Storage ------------------------------------------------------- */

@@ -34,34 +34,36 @@
 #include "zram.h"
 
 #define TIER_SEGMENT_SIZE (1 << 20)
-#define TIER_RECORD_ALIGN 64
+#define TIER_RECORD_ALIGN SLOT_TIER_UNIT
 
 /* I/O is done in whole blocks of this size, at multiples of it, in memory
  * that is aligned to it.
  */
 #define TIER_BLOCK 4096
 
-/* A record's length stands in seven bits, in units of 64 bytes, and of 128
+/* A record's length stands in eight bits, in units of 32 bytes, and of 64
  * where it is a group's.
  */
-#define TIER_PAGE_UNIT 64
-#define TIER_GROUP_UNIT 128
-#define TIER_LENGTH_MAX 127
+#define TIER_PAGE_UNIT TIER_RECORD_ALIGN
+#define TIER_GROUP_UNIT (2 * TIER_RECORD_ALIGN)
+#define TIER_LENGTH_MAX 255
 #define TIER_RECORD_MAX (TIER_LENGTH_MAX * TIER_GROUP_UNIT)
+
+_Static_assert (TIER_SEGMENT_SIZE / SLOT_TIER_UNIT <= 1 << 15,
+                "a slot's word has room for an offset");
 
 /* What is read at most around a record. */
 #define TIER_NEIGHBOURS 65536
 
 #define TIER_NR_MAX ZRAM_TIERS_MAX
-#define TIER_SEGMENTS_MAX (1 << 24)
+#define TIER_SEGMENTS_MAX (1 << 22)
 
 struct tier_record {
   uint64_t checksum;            /* XXH64 of all that follows; see tier.c */
   uint64_t page;                /* of a group, the first of its run */
   uint32_t store;               /* zram_store.number */
-  uint32_t state;               /* SLOT_TIER or SLOT_TIER_GROUP */
-  uint32_t size;                /* bytes that follow */
-  uint32_t unused;
+  uint16_t state;               /* SLOT_TIER or SLOT_TIER_GROUP */
+  uint16_t size;                /* bytes that follow */
 };
 
 enum segment_state {
@@ -79,7 +81,7 @@ struct segment {
   uint16_t written;             /* ...and that if all of it was used */
   uint32_t sequence;            /* segments that were opened before it */
   _Atomic bool used;            /* somebody has read from it */
-  bool hopeless;                /* it could not be cleaned */
+  bool aside;                   /* it is not to be cleaned now */
   bool bad;                     /* it could not be written last time */
   _Atomic uint8_t state;
 };
@@ -195,10 +197,12 @@ bool tiers_have_copies (const struct tiers *);
  */
 uint64_t tiers_retry_time (struct tiers *);
 
-/* The segment that has lost most of what was in it, at least an eighth; 0
- * if there is none.
+/* The segment that is best worth cleaning, of those that have lost at least an
+ * eighth of what was in them; 0 if there is none.  Others come first when it
+ * has been set aside.
  */
-uint32_t tier_sparsest (struct tier *);
+uint32_t tier_to_clean (struct tier *);
+void tier_set_aside (struct tier *, uint32_t segment);
 
 /* One that was written long ago, and not read since; 0 if there is none. */
 uint32_t tier_coldest (struct tier *);
@@ -222,8 +226,8 @@ bool tier_read_segment (struct tier *, uint32_t segment, void *buf);
 bool tier_write_segment (struct tiers *, struct tier *, uint32_t segment,
                          const void *buf, size_t size);
 
-/* What a word that names a record stands for, in units of 64 bytes: of a
- * group, a sixteenth.
+/* What a word that names a record stands for, in units of
+ * TIER_RECORD_ALIGN: of a group, a sixteenth.
  */
 static inline unsigned
 tier_weight (uint64_t word)

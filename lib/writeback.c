@@ -4,10 +4,11 @@
  * room: when little is left, the pages that are idle longest leave RAM.
  *
  * It goes in rounds.  In each, a segment is filled (gather.c), written and
- * published (publish.c).  The first tier that has room gets it; if none
- * has, the sparsest segment of a tier is cleaned, and what was left in it is
- * written together with what leaves RAM.  Then, if a tier has little room,
- * the segment that was cold for longest moves to the one below.
+ * published (publish.c).  The first tier that has room gets it.  If none has,
+ * sparse segments of a tier are cleaned first: what is left in several of
+ * them fills a new one.  What has been on a tier for long is not mixed with
+ * what leaves RAM, since it is likely to stay for longer.  Then, if a tier has
+ * little room, the segment that was cold for longest moves to the one below.
  *
  * Locks: `working', for all of a round; inside it memory.lock, but not while
  * the storage is waited for.  A thread that waits for memory holds nothing.
@@ -40,10 +41,10 @@
  */
 #define TRY_AGAIN_NS (CLOCK_SECOND / 2)
 
-/* Segments that are looked at in a round to find one that can be cleaned,
- * or to fill one that goes a tier down.
+/* Segments that are looked at to fill one with what is cleaned, or goes a
+ * tier down.
  */
-#define CLEAN_TRIES 4
+#define CLEAN_TRIES 8
 
 /* A tier has little room when less than this part of its segments is free.
  */
@@ -97,45 +98,86 @@ write_to (struct zram_memory *memory, struct tier *tier)
   return segment && publish_segment (memory, tier, segment);
 }
 
-/* Gather what is left in a sparse segment.  Nothing is written before it is
- * known that the segment will be free then: a tier has only one to spare.
+/* Segments that nobody names are free when all who could be reading them
+ * have left the epoch.  While there are no others, wait: the tiers are not
+ * full.  Nobody waits for us who is inside the epoch.
  */
-static bool
-gather_sparse (struct zram_memory *memory, struct tier *tier)
+void
+writeback_wait_for_segments (struct zram_memory *memory)
 {
-  unsigned tries;
-  uint32_t sparse;
-  bool complete;
-
-  for (tries = 0; tries < CLEAN_TRIES; tries++) {
-    sparse = tier_sparsest (tier);
-    if (sparse == 0)
-      break;
-    writeback_clear (memory->writeback.work);
-    if (clean_gather (memory, tier, sparse, NULL, &complete) && complete)
-      return true;
-  }
-  writeback_clear (memory->writeback.work);
-  return false;
+  while (tiers_poll (&memory->tiers) && !tiers_have_room (&memory->tiers))
+    usleep (100);
 }
 
-/* Into a tier that is full: together with what is left in its sparsest
- * segment, which then is free.
+/* ---- Cleaning ------------------------------------------------------ */
+
+/* Fill a segment with what is left in those that are worth cleaning.  A tier
+ * has only one to spare, so nothing is written unless one becomes free by it:
+ * the first that is gathered must be gathered whole.  Returns how many were.
  */
-static void
-clean (struct zram_memory *memory, struct tier *tier)
+static unsigned
+gather_sparse (struct zram_memory *memory, struct tier *tier)
 {
+  struct writeback_work *work = memory->writeback.work;
+  unsigned tries, nr = 0;
   uint32_t segment;
+  bool complete;
 
   publish_nothing (memory);
-  if (!tier_has_spare (&memory->tiers, tier)
-      || !gather_sparse (memory, tier))
-    return;
-  segment = tier_open_segment (&memory->tiers, tier, true);
-  if (segment == 0)
-    return;
-  gather_oldest (memory, false);
-  publish_segment (memory, tier, segment);
+  writeback_clear (work);
+  for (tries = 0; tries < CLEAN_TRIES && !work->full; tries++) {
+    segment = tier_to_clean (tier);
+    if (segment == 0)
+      break;
+    if (clean_gather (memory, tier, segment, NULL, &complete) && complete) {
+      tier_set_aside (tier, segment);
+      nr++;
+    }
+    else if (nr == 0)
+      writeback_clear (work);
+  }
+  return nr;
+}
+
+/* What is left in sparse segments goes to another; if it does not fill that,
+ * together with what leaves RAM.  False if that makes no room: one segment
+ * for another is none.
+ */
+static bool
+clean_some (struct zram_memory *memory, struct tier *tier)
+{
+  struct writeback_work *work = memory->writeback.work;
+  struct tiers *tiers = &memory->tiers;
+  unsigned segments, pages;
+  uint32_t segment;
+
+  if (!tier_has_spare (tiers, tier))
+    return false;
+  segments = gather_sparse (memory, tier);
+  if (segments == 0)
+    return false;
+  pages = work->nr;
+  if (!work->full)
+    gather_oldest (memory, false);
+  if (segments == 1 && !work->full && work->nr == pages)
+    return false;
+  segment = tier_open_segment (tiers, tier, true);
+  return segment && publish_segment (memory, tier, segment);
+}
+
+/* Clean the first tier that can be, until it has room or something has left
+ * RAM.
+ */
+static void
+clean (struct zram_memory *memory)
+{
+  struct tiers *tiers = &memory->tiers;
+  unsigned i;
+
+  for (i = 0; i < tiers->nr; i++)
+    while (memory->writeback.work->gone == 0 && !tiers_have_room (tiers)
+           && clean_some (memory, tiers->order[i]))
+      writeback_wait_for_segments (memory);
 }
 
 /* ---- Down ---------------------------------------------------------- */
@@ -184,15 +226,19 @@ make_room (struct zram_memory *memory)
       move_down (memory, tiers->order[i - 1], tiers->order[i]);
 }
 
-/* Segments that nobody names are free when all who could be reading them
- * have left the epoch.  While there are no others, wait: the tiers are not
- * full.  Nobody waits for us who is inside the epoch.
- */
-void
-writeback_wait_for_segments (struct zram_memory *memory)
+/* What can leave RAM, into the first tier that has room. */
+static void
+fill_segment (struct zram_memory *memory)
 {
-  while (tiers_poll (&memory->tiers) && !tiers_have_room (&memory->tiers))
-    usleep (100);
+  struct tiers *tiers = &memory->tiers;
+  unsigned i;
+
+  publish_nothing (memory);
+  writeback_clear (memory->writeback.work);
+  gather_oldest (memory, !tiers_have_room (tiers));
+  for (i = 0; i < tiers->nr; i++)
+    if (write_to (memory, tiers->order[i]))
+      return;
 }
 
 /* One round.  True if memory has become free. */
@@ -201,16 +247,16 @@ one_round (struct zram_memory *memory)
 {
   struct writeback_work *work = memory->writeback.work;
   struct tiers *tiers = &memory->tiers;
-  bool written = false;
-  unsigned i, gone;
+  bool full;
+  unsigned gone;
 
   writeback_wait_for_segments (memory);
-  writeback_clear (work);
-  gather_oldest (memory, !tiers_have_room (tiers));
-  for (i = 0; !written && i < tiers->nr; i++)
-    written = write_to (memory, tiers->order[i]);
-  for (i = 0; work->gone == 0 && i < tiers->nr; i++)
-    clean (memory, tiers->order[i]);
+  full = !tiers_have_room (tiers);
+  fill_segment (memory);
+  if (full && work->gone == 0)
+    clean (memory);
+  if (full && work->gone == 0 && tiers_have_room (tiers))
+    fill_segment (memory);
   gone = work->gone;
   if (gone)
     pass_time (memory);

@@ -40,7 +40,7 @@ def flip(at):
 
 # In the header, at the beginning, in the middle, at the end; and once all
 # pages are looked at, for no other must suffer.
-for place in (-32, -20, -10, 0, 1, 2048, PAGE - 1):
+for place in (-24, -14, -3, 0, 1, 2048, PAGE - 1):
     page, at = there.pop()
     flip(at + place)
     check("pages that are lost", lost(h, range(page - 2, page + 3), content),

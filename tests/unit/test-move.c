@@ -11,6 +11,7 @@
 #include "model.h"
 #include "pages.h"
 #include "tiered.h"
+#include "writeback-work.h"
 
 #define NR_TEXT 1000            /* pages that compress */
 
@@ -484,7 +485,7 @@ START_TEST (test_read_while_cleaned)
   tier = memory->tiers.order[0];
   fill_with_text ();
   ck_assert_uint_eq (tier->nr_free, 1);
-  sparsest = tier_sparsest (tier);
+  sparsest = tier_to_clean (tier);
   ck_assert_uint_ne (sparsest, 0);
   storage.on_write = read_sparsest;
   for (i = 0; i < 20; i++)
@@ -535,7 +536,47 @@ START_TEST (test_overwritten_on_the_way)
   write_text (0);
   storage.on_write = overwrite_half;
   move (ZRAM_LEVEL_RAM, 0);
-  ck_assert_uint_ne (tier_sparsest (memory->tiers.order[0]), 0);
+  ck_assert_uint_ne (tier_to_clean (memory->tiers.order[0]), 0);
+  teardown ();
+}
+END_TEST
+
+static void
+make_tiny (uint32_t i)
+{
+  memset (page, 0, PAGE);
+  memcpy (page + 100, &i, sizeof i);
+  page[200] = 1;
+}
+
+/* Segments that are full of pages, and not of bytes, are as full as they can
+ * be: there would be no end of cleaning them.
+ */
+START_TEST (test_clean_tiny)
+{
+  uint8_t got[PAGE];
+  uint32_t nr = 0, i;
+
+  setup (6 * MIB);
+  do {
+    for (i = 0; i < 4000; i++, nr++) {
+      make_tiny (nr);
+      ck_assert_int_eq (zram_write (store, page, PAGE, (uint64_t) nr * PAGE),
+                        0);
+    }
+    while (writeback_wait (&memory->writeback))
+      ;
+  } while (stats ().bd_count == nr);
+  ck_assert_uint_gt (nr, 4 * WRITEBACK_ENTRIES);
+  for (i = 0; i < nr; i += 4)
+    ck_assert_int_eq (zram_trim (store, PAGE, (uint64_t) i * PAGE), 0);
+  ck_assert (writeback_wait (&memory->writeback));
+  for (i = 0; i < nr; i++)
+    if (i % 4) {
+      make_tiny (i);
+      ck_assert_int_eq (zram_read (store, got, PAGE, (uint64_t) i * PAGE), 0);
+      ck_assert_mem_eq (got, page, PAGE);
+    }
   teardown ();
 }
 END_TEST
@@ -648,6 +689,6 @@ UNIT_MAIN ("move", test_down_and_up, test_clean_copies,
            test_remove_slowly,
            test_remove_unreadable, test_companions,
            test_read_while_cleaned, test_down_once,
-           test_overwritten_on_the_way, test_no_cleaning_for_nothing,
-           test_others_free_memory,
+           test_overwritten_on_the_way, test_clean_tiny,
+           test_no_cleaning_for_nothing, test_others_free_memory,
            test_writeback_limit, test_juggle)

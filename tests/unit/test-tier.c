@@ -359,6 +359,34 @@ START_TEST (test_clean_past_damage)
 }
 END_TEST
 
+/* (1 - u) * age / (1 + u), where u is what is left. */
+START_TEST (test_what_to_clean)
+{
+  struct segment segments[] = {
+    { 0 },
+    { .state = SEGMENT_FULL, .written = 1000, .weight = 700, .sequence = 0 },
+    { .state = SEGMENT_FULL, .written = 1000, .weight = 600, .sequence = 90 },
+    { .state = SEGMENT_FULL, .written = 1000, .weight = 875, .sequence = 0 },
+    { .state = SEGMENT_OPEN, .written = 1000, .weight = 1, .sequence = 0 },
+  };
+  struct tier tier = {
+    .nr_segments = 5, .segments = segments, .opened = 100,
+  };
+
+  /* 17.6 and 2.5. */
+  ck_assert_uint_eq (tier_to_clean (&tier), 1);
+  /* 17.6 and 25. */
+  segments[2].sequence = 0;
+  ck_assert_uint_eq (tier_to_clean (&tier), 2);
+  tier_set_aside (&tier, 2);
+  ck_assert_uint_eq (tier_to_clean (&tier), 1);
+  tier_set_aside (&tier, 1);
+  ck_assert_uint_eq (tier_to_clean (&tier), 0);
+  /* Nothing else was left. */
+  ck_assert_uint_eq (tier_to_clean (&tier), 2);
+}
+END_TEST
+
 START_TEST (test_groups_on_a_tier)
 {
   struct zram_recompress recompress = {
@@ -670,7 +698,7 @@ UNIT_MAIN ("tier", test_more_than_memory, test_segments_come_back,
            test_one_of_two_fails, test_read_errors,
            test_damaged_byte, test_lost, test_earlier_life,
            test_reader_holds_segments, test_clean_past_damage,
-           test_groups_on_a_tier,
+           test_what_to_clean, test_groups_on_a_tier,
            test_bad_tiers, test_file_of_others, test_file,
            test_overwritten_while_gathered, test_overwritten_since_chosen,
            test_policy_without_room,
