@@ -8,7 +8,8 @@
  * store that has memory for a quarter of what that takes compressed, and a
  * tier for the rest.  Then pages are written again at random, as many as
  * there are, on a tier that is so full of what is alive: all pages as often;
- * as Zipf's law says; or half of them as often, and the others never.  The tier is memory: it is bytes that are counted here and not time, and there
+ * as Zipf's law says; or half of them as often, and the others never.  The
+ * tier is memory: it is bytes that are counted here and not time, and there
  * are no threads, so that each run gives the same figures.
  */
 
