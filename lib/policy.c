@@ -113,7 +113,7 @@ compare (const void *a, const void *b)
   return x < y ? -1 : x > y;
 }
 
-/* All of a cluster but what was used in the last period, or since.  (Just
+/* All of a cluster but what was used in the last two periods, or since.  (Just
  * after a walk, all pages seem not to have been used since.)
  */
 static void
@@ -122,7 +122,7 @@ gather_cluster (struct writeback_work *work, struct zram_store *store,
 {
   struct wanted wanted = {
     .page = key * CLUSTER_PAGES, .end = (key + 1) * CLUSTER_PAGES,
-    .age = 2, .chosen = true, .left = UINT64_MAX,
+    .age = 3, .chosen = true, .left = UINT64_MAX,
   };
 
   if (wanted.end > store->slots.nr_pages)

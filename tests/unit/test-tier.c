@@ -545,7 +545,7 @@ START_TEST (test_overwritten_since_chosen)
   for (i = 0; i < 40; i++)
     ck_assert_int_eq (write_page (i, 0), 0);
   pthread_mutex_lock (&memory->lock);
-  while (slot_age (slot_peek (slots_find (&store->slots, 0))) < 2)
+  while (slot_age (slot_peek (slots_find (&store->slots, 0))) < 3)
     aging_hurry (store);
   writeback_clear (work);
   policy_gather (memory, work);
