@@ -184,13 +184,19 @@ aging_walk (struct zram_store *store, uint64_t end, bool busy, bool *later)
 }
 
 bool
+aging_can_hurry (const struct zram_store *store)
+{
+  return store->aging.walking
+    || epoch_passed (&store->memory->table.epoch, store->aging.ticket);
+}
+
+bool
 aging_hurry (struct zram_store *store)
 {
   struct aging *a = &store->aging;
   bool later = false;
 
-  if (!a->walking
-      && !epoch_passed (&store->memory->table.epoch, a->ticket))
+  if (!aging_can_hurry (store))
     return false;
   a->next = 0;
   aging_walk (store, UINT64_MAX, true, &later);

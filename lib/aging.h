@@ -67,8 +67,9 @@ aging_note (struct aging *aging, uint64_t word)
 bool aging_walk (struct zram_store *, uint64_t end, bool busy, bool *later);
 
 /* Time has gone by: make pages older now.  False if that cannot be yet
- * (aging.c).
+ * (aging.c); it can be asked before.
  */
+bool aging_can_hurry (const struct zram_store *);
 bool aging_hurry (struct zram_store *);
 
 /* Make all pages idle that were not used for AGE seconds, as far as that is

@@ -130,7 +130,7 @@ gather_cluster (struct writeback_work *work, struct zram_store *store,
   gather_in_store (work, &wanted, store);
   if (wanted.page < wanted.end)
     smq_keep (&store->policy.smq, key);
-  else
+  else if (wanted.left < UINT64_MAX)    /* otherwise the next visit keeps it */
     smq_left (&store->policy.smq, key);
 }
 

@@ -348,7 +348,7 @@ tier_open_segment (struct tiers *tiers, struct tier *tier, bool cleaning)
     return 0;
   pthread_mutex_lock (&tier->lock);
   n = tier->nr_free > 1 || cleaning ? take_free (tier) : 0;
-  if (n == 0)
+  if (n == 0 && (cleaning || tier->nr_free + tier->nr_bad > 1))
     n = take_bad (tier);
   if (n)
     init_segment (tier, n);
@@ -356,13 +356,14 @@ tier_open_segment (struct tiers *tiers, struct tier *tier, bool cleaning)
   return n;
 }
 
+/* Whether there are so many, or would be if the BAD ones counted. */
 static bool
-has_free (struct tiers *tiers, struct tier *tier, uint32_t nr)
+has_free (struct tiers *tiers, struct tier *tier, uint32_t nr, bool bad)
 {
   bool free;
 
   pthread_mutex_lock (&tier->lock);
-  free = tier->nr_free >= nr || tier->nr_bad;
+  free = tier->nr_free + (bad ? tier->nr_bad : 0) >= nr;
   pthread_mutex_unlock (&tier->lock);
   return free && is_writable (tiers, tier);
 }
@@ -370,13 +371,13 @@ has_free (struct tiers *tiers, struct tier *tier, uint32_t nr)
 bool
 tier_has_room (struct tiers *tiers, struct tier *tier)
 {
-  return has_free (tiers, tier, 2);
+  return has_free (tiers, tier, 2, true);
 }
 
 bool
 tier_has_spare (struct tiers *tiers, struct tier *tier)
 {
-  return has_free (tiers, tier, 1);
+  return has_free (tiers, tier, 1, true);
 }
 
 bool
@@ -386,6 +387,17 @@ tiers_have_room (struct tiers *tiers)
 
   for (i = 0; i < tiers->nr; i++)
     if (tier_has_room (tiers, tiers->order[i]))
+      return true;
+  return false;
+}
+
+bool
+tiers_have_good_room (struct tiers *tiers)
+{
+  unsigned i;
+
+  for (i = 0; i < tiers->nr; i++)
+    if (has_free (tiers, tiers->order[i], 2, false))
       return true;
   return false;
 }
@@ -458,6 +470,15 @@ void
 tier_set_aside (struct tier *tier, uint32_t n)
 {
   tier->segments[n].aside = true;
+}
+
+void
+tier_no_gain (struct tier *tier, uint32_t n)
+{
+  struct segment *segment = &tier->segments[n];
+
+  segment->written = atomic_load_explicit (&segment->weight,
+                                           memory_order_relaxed);
 }
 
 /* The full segment that was opened first. */

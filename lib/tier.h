@@ -189,6 +189,9 @@ bool tier_has_room (struct tiers *, struct tier *);
 bool tier_has_spare (struct tiers *, struct tier *);
 bool tiers_have_room (struct tiers *);
 
+/* Whether there is room that could be written the last time. */
+bool tiers_have_good_room (struct tiers *);
+
 /* Whether there are clean copies on them. */
 bool tiers_have_copies (const struct tiers *);
 
@@ -203,6 +206,11 @@ uint64_t tiers_retry_time (struct tiers *);
  */
 uint32_t tier_to_clean (struct tier *);
 void tier_set_aside (struct tier *, uint32_t segment);
+
+/* What is alive in it would take as much elsewhere (groups of which some
+ * pages are): not before it has lost another eighth.
+ */
+void tier_no_gain (struct tier *, uint32_t segment);
 
 /* One that was written long ago, and not read since; 0 if there is none. */
 uint32_t tier_coldest (struct tier *);

@@ -57,8 +57,10 @@ turnover_pass_time (struct zram_memory *memory)
       || turnover (memory) - t->aged <= pages_in_ram (memory) / part)
     return;
   for (store = memory->stores; store; store = store->next)
-    if (!aging_hurry (store))
+    if (!aging_can_hurry (store))
       return;                   /* the next round tries again */
+  for (store = memory->stores; store; store = store->next)
+    aging_hurry (store);
   t->aged = turnover (memory);
   t->era++;
 }

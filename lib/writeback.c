@@ -41,10 +41,14 @@
  */
 #define TRY_AGAIN_NS (CLOCK_SECOND / 2)
 
-/* Segments that are looked at to fill one with what is cleaned, or goes a
- * tier down.
+/* Segments that fill one with what is cleaned, or goes a tier down; and that
+ * are looked at for the former.
  */
-#define CLEAN_TRIES 8
+#define TRIES 8
+#define CLEAN_LOOKS 64
+
+/* Where so much is left in a segment cleaning it is not worth it. */
+#define NO_GAIN (TIER_SEGMENT_SIZE / 8 * 7)
 
 /* A tier has little room when less than this part of its segments is free.
  */
@@ -105,7 +109,7 @@ write_to (struct zram_memory *memory, struct tier *tier)
 void
 writeback_wait_for_segments (struct zram_memory *memory)
 {
-  while (tiers_poll (&memory->tiers) && !tiers_have_room (&memory->tiers))
+  while (tiers_poll (&memory->tiers) && !tiers_have_good_room (&memory->tiers))
     usleep (100);
 }
 
@@ -119,17 +123,23 @@ static unsigned
 gather_sparse (struct zram_memory *memory, struct tier *tier)
 {
   struct writeback_work *work = memory->writeback.work;
-  unsigned tries, nr = 0;
+  unsigned looks, nr = 0;
   uint32_t segment;
   bool complete;
 
   publish_nothing (memory);
   writeback_clear (work);
-  for (tries = 0; tries < CLEAN_TRIES && !work->full; tries++) {
+  for (looks = 0; looks < CLEAN_LOOKS && nr < TRIES && !work->full; looks++) {
     segment = tier_to_clean (tier);
     if (segment == 0)
       break;
-    if (clean_gather (memory, tier, segment, NULL, &complete) && complete) {
+    complete = clean_gather (memory, tier, segment, NULL, &complete)
+      && complete;
+    if (complete && nr == 0 && work->used > NO_GAIN) {
+      tier_no_gain (tier, segment);
+      complete = false;
+    }
+    if (complete) {
       tier_set_aside (tier, segment);
       nr++;
     }
@@ -159,10 +169,23 @@ clean_some (struct zram_memory *memory, struct tier *tier)
   pages = work->nr;
   if (!work->full)
     gather_oldest (memory, false);
+  if (work->nr == 0)
+    return true;                /* they have died meanwhile */
   if (segments == 1 && !work->full && work->nr == pages)
     return false;
   segment = tier_open_segment (tiers, tier, true);
   return segment && publish_segment (memory, tier, segment);
+}
+
+static bool
+is_quitting (struct writeback *w)
+{
+  bool quit;
+
+  pthread_mutex_lock (&w->lock);
+  quit = w->quit;
+  pthread_mutex_unlock (&w->lock);
+  return quit;
 }
 
 /* Clean the first tier that can be, until it has room or something has left
@@ -171,12 +194,13 @@ clean_some (struct zram_memory *memory, struct tier *tier)
 static void
 clean (struct zram_memory *memory)
 {
+  struct writeback *w = &memory->writeback;
   struct tiers *tiers = &memory->tiers;
   unsigned i;
 
   for (i = 0; i < tiers->nr; i++)
-    while (memory->writeback.work->gone == 0 && !tiers_have_room (tiers)
-           && clean_some (memory, tiers->order[i]))
+    while (w->work->gone == 0 && !tiers_have_good_room (tiers)
+           && !is_quitting (w) && clean_some (memory, tiers->order[i]))
       writeback_wait_for_segments (memory);
 }
 
@@ -199,7 +223,7 @@ move_down (struct zram_memory *memory, struct tier *from, struct tier *to)
 
   publish_nothing (memory);
   writeback_clear (work);
-  for (tries = 0; tries < CLEAN_TRIES && !work->full; tries++) {
+  for (tries = 0; tries < TRIES && !work->full; tries++) {
     segment = tier_coldest (from);
     if (segment == 0 || segment == first
         || !clean_gather (memory, from, segment, NULL, &complete))
@@ -253,9 +277,10 @@ one_round (struct zram_memory *memory)
   writeback_wait_for_segments (memory);
   full = !tiers_have_room (tiers);
   fill_segment (memory);
+  full |= work->nr > 0;         /* nobody could take it */
   if (full && work->gone == 0)
     clean (memory);
-  if (full && work->gone == 0 && tiers_have_room (tiers))
+  if (full && work->gone == 0 && tiers_have_good_room (tiers))
     fill_segment (memory);
   gone = work->gone;
   if (gone)
@@ -471,7 +496,6 @@ writeback_start (struct writeback *w)
   w->wanted = true;
   if (w->started || w->work == NULL)
     return 0;
-  w->quit = false;
   w->running = true;
   if (thread_start (&w->thread, "zram-writeback", writeback_main, w) == -1) {
     w->running = false;
@@ -492,5 +516,8 @@ writeback_stop (struct writeback *w)
   pthread_cond_signal (&w->wake);
   pthread_mutex_unlock (&w->lock);
   pthread_join (w->thread, NULL);
+  pthread_mutex_lock (&w->lock);
+  w->quit = false;
+  pthread_mutex_unlock (&w->lock);
   w->started = false;
 }

@@ -34,6 +34,8 @@ storage_read (void *opaque, void *buf, size_t count, uint64_t offset)
   if (offset % 4096 || count % 4096 || offset + count > s->size
       || (uintptr_t) buf % 4096)
     abort ();
+  if (s->on_read)
+    s->on_read (count);
   if (s->delay)
     usleep (s->delay);
   if (fails (s, &s->fail_reads, 0))
@@ -55,7 +57,7 @@ storage_write (void *opaque, const void *buf, size_t count, uint64_t offset)
   if (offset % 4096 || count % 4096 || offset + count > s->size
       || (uintptr_t) buf % 4096)
     abort ();
-  if (s->bad && offset >= s->bad) {
+  if (s->bad && offset >= s->bad && (s->bad_end == 0 || offset < s->bad_end)) {
     errno = EIO;
     return -1;
   }

@@ -14,10 +14,12 @@ struct storage {
   unsigned char *bytes;
   uint64_t size;
   _Atomic unsigned fail_reads, fail_writes;     /* so many of the next */
-  uint64_t bad;                 /* writes behind this fail; 0: none */
+  uint64_t bad;                 /* writes behind this fail; 0: none... */
+  uint64_t bad_end;             /* ...but not behind this; 0: all */
   unsigned chance;              /* one of so many writes fails; 0: none */
   _Atomic uint64_t random;
   unsigned delay;               /* us that each read takes */
+  void (*on_read) (size_t);     /* called by each read */
   void (*on_write) (void);      /* called once, by the next write... */
   void (*on_close) (void);      /* ...and when it is closed */
   _Atomic unsigned reads, writes, discards, closed;

@@ -359,34 +359,6 @@ START_TEST (test_clean_past_damage)
 }
 END_TEST
 
-/* (1 - u) * age / (1 + u), where u is what is left. */
-START_TEST (test_what_to_clean)
-{
-  struct segment segments[] = {
-    { 0 },
-    { .state = SEGMENT_FULL, .written = 1000, .weight = 700, .sequence = 0 },
-    { .state = SEGMENT_FULL, .written = 1000, .weight = 600, .sequence = 90 },
-    { .state = SEGMENT_FULL, .written = 1000, .weight = 875, .sequence = 0 },
-    { .state = SEGMENT_OPEN, .written = 1000, .weight = 1, .sequence = 0 },
-  };
-  struct tier tier = {
-    .nr_segments = 5, .segments = segments, .opened = 100,
-  };
-
-  /* 17.6 and 2.5. */
-  ck_assert_uint_eq (tier_to_clean (&tier), 1);
-  /* 17.6 and 25. */
-  segments[2].sequence = 0;
-  ck_assert_uint_eq (tier_to_clean (&tier), 2);
-  tier_set_aside (&tier, 2);
-  ck_assert_uint_eq (tier_to_clean (&tier), 1);
-  tier_set_aside (&tier, 1);
-  ck_assert_uint_eq (tier_to_clean (&tier), 0);
-  /* Nothing else was left. */
-  ck_assert_uint_eq (tier_to_clean (&tier), 2);
-}
-END_TEST
-
 START_TEST (test_groups_on_a_tier)
 {
   struct zram_recompress recompress = {
@@ -564,6 +536,65 @@ START_TEST (test_overwritten_since_chosen)
 }
 END_TEST
 
+/* A cluster of which nothing is old enough has not left. */
+START_TEST (test_policy_keeps_the_young)
+{
+  struct smq *smq;
+  uint32_t nr;
+  unsigned i;
+
+  policy = ZRAM_POLICY_SMQ;
+  setup (4 * MIB);
+  smq = &store->policy.smq;
+  for (i = 0; i < 1000; i++)
+    ck_assert_int_eq (write_page (i, 0), 0);
+  pthread_mutex_lock (&memory->lock);
+  while (smq->ram.nr == 0)
+    aging_hurry (store);
+  nr = smq->ram.nr;
+  writeback_clear (memory->writeback.work);
+  policy_gather (memory, memory->writeback.work);
+  ck_assert_uint_eq (memory->writeback.work->nr, 0);
+  ck_assert_uint_eq (smq->hotspot.nr, 0);
+  while (smq->ram.nr == 0)
+    aging_hurry (store);
+  ck_assert_uint_eq (smq->ram.nr, nr);
+  pthread_mutex_unlock (&memory->lock);
+  teardown ();
+}
+END_TEST
+
+/* Time goes by once for all stores, or for none. */
+START_TEST (test_time_of_two_stores)
+{
+  struct zram_codec codec = { ZRAM_ALGORITHM_LZ4, 1 };
+  struct zram_store *other;
+  epoch_token *token;
+
+  setup (32 * MIB);
+  memory->limit.max += 4 * MIB;
+  other = zram_open (memory, UINT64_C (1) << 20, &codec);
+  ck_assert_ptr_nonnull (other);
+  ck_assert_int_eq (write_page (0, 0), 0);
+  ck_assert_int_eq (zram_write (other, page, PAGE, 0), 0);
+  pthread_mutex_lock (&memory->lock);
+  turnover_add (memory, 1000);
+  turnover_pass_time (memory);
+  ck_assert_uint_eq (memory->turnover.era, 1);
+  turnover_add (memory, 1000);
+  while (memory->turnover.era == 1) {
+    token = epoch_enter (&memory->table.epoch);
+    turnover_pass_time (memory);
+    epoch_leave (token);
+  }
+  pthread_mutex_unlock (&memory->lock);
+  ck_assert_uint_eq (slot_age (slot_peek (slots_find (&store->slots, 0))), 2);
+  ck_assert_uint_eq (slot_age (slot_peek (slots_find (&other->slots, 0))), 2);
+  zram_close (other);
+  teardown ();
+}
+END_TEST
+
 /* When no tier has room only copies are looked for, and a policy does not
  * take that for all having left.
  */
@@ -698,9 +729,10 @@ UNIT_MAIN ("tier", test_more_than_memory, test_segments_come_back,
            test_one_of_two_fails, test_read_errors,
            test_damaged_byte, test_lost, test_earlier_life,
            test_reader_holds_segments, test_clean_past_damage,
-           test_what_to_clean, test_groups_on_a_tier,
+           test_groups_on_a_tier,
            test_bad_tiers, test_file_of_others, test_file,
            test_overwritten_while_gathered, test_overwritten_since_chosen,
+           test_policy_keeps_the_young, test_time_of_two_stores,
            test_policy_without_room,
            test_threads,
            test_threads_and_faults, test_model)

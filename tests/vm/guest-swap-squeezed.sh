@@ -14,5 +14,7 @@
 # (then there is no lack of memory): do not blame the server at once.
 
 export VM_CYCLES=${VM_CYCLES-10} VM_ROUNDS=${VM_ROUNDS-1} VM_MIB=${VM_MIB-288}
+# This kernel leaves less memory than user-mode-linux does.
+export VM_NEIGHBOUR=${VM_NEIGHBOUR-40}
 # shellcheck source=guest-swap.sh
 . "$(dirname "$0")/guest-swap.sh"

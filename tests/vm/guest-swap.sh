@@ -11,7 +11,8 @@
 #
 # user-mode-linux takes about half a millisecond for each page, so only
 # the first cycle has the full size.  With VM_CYCLES, so many, every tenth
-# has it, or all have VM_MIB.
+# has it, or all have VM_MIB.  VM_NEIGHBOUR is what another has that does not
+# compress, MiB.
 
 . "$(dirname "$0")/guest-functions.sh"
 
@@ -71,7 +72,7 @@ warm_up /dev/nbd0
 swap_on /dev/nbd0
 make_small_group 40M
 before=$(pages_out)
-"$pressure" --bursts --ratio=1 --seed=99 56 > "$tmp/bursts" &
+"$pressure" --bursts --ratio=1 --seed=99 "${VM_NEIGHBOUR-56}" > "$tmp/bursts" &
 neighbour=$!
 (in_small_group "$pressure" --ratio=1 --rounds=1 92)
 kill -TERM $neighbour
