@@ -184,12 +184,22 @@ connect_to (const char *uri)
   return NULL;
 }
 
+/* Whether the other end is still there, as far as can be seen at once. */
+static bool
+is_alive (struct nbd_handle *nbd)
+{
+  return nbd_poll (nbd, 0) != -1 && nbd_aio_is_ready (nbd) == 1;
+}
+
+/* Nobody is said good-bye to who has gone: where that cannot be sent libnbd
+ * (1.14) reads from memory that it has just freed.
+ */
 static void
 disconnect (struct nbd_handle *nbd)
 {
   const uint64_t deadline = clock_ns () + LEAVE_MS * (CLOCK_SECOND / 1000);
 
-  if (nbd_aio_disconnect (nbd, 0) == 0)
+  if (is_alive (nbd) && nbd_aio_disconnect (nbd, 0) == 0)
     while (nbd_aio_is_closed (nbd) == 0 && nbd_aio_is_dead (nbd) == 0
            && make_progress (nbd, LEAVE_MS, deadline))
       ;
