@@ -41,6 +41,15 @@ xmalloc (size_t size)
   return p;
 }
 
+unsigned
+model_steps (unsigned steps)
+{
+  const char *part = getenv ("MODEL_PART");
+  unsigned n = part ? strtoul (part, NULL, 10) : 1;
+
+  return n ? steps / n : steps;
+}
+
 void
 model_init (struct model *m, struct zram_store *store, uint64_t start,
             uint64_t size)

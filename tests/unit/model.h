@@ -24,6 +24,11 @@ struct model {
   bool may_fill_up;             /* ENOSPC is a legal answer */
 };
 
+/* So many steps; under a slow tool, the part of them that MODEL_PART=N in
+ * the environment asks for: one in N.
+ */
+unsigned model_steps (unsigned steps);
+
 /* Model SIZE bytes at START of a store, which are a hole. */
 void model_init (struct model *, struct zram_store *, uint64_t start,
                  uint64_t size);

@@ -39,7 +39,7 @@ run_model (const struct zram_memory_config *base,
   struct rng rng = { seed + (other ? strtoul (other, NULL, 10) * 1000 : 0) };
   struct zram_memory *memory;
   struct zram_store *store;
-  unsigned step;
+  unsigned step, steps = model_steps (STEPS);
 
   if (limit == LIMIT_HIT)
     config.mem_limit = zram_memory_minimum (&config, codec);
@@ -50,7 +50,7 @@ run_model (const struct zram_memory_config *base,
   model_init (&model, store, 0, SIZE);
   model.may_fill_up = limit != LIMIT_NONE;
 
-  for (step = 0; step < STEPS; step++) {
+  for (step = 0; step < steps; step++) {
     if (limit == LIMIT_STRIKES)
       memory->limit.max = rng_below (&rng, 2) ? 0
         : limit_resident (&memory->limit) + rng_below (&rng, 60000);

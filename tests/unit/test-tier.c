@@ -678,6 +678,8 @@ move_some (struct rng *rng)
 }
 
 /* Random operations of one thread, and the validator after each. */
+#define STEPS 2000
+
 static void
 run_model (uint64_t tier_size, unsigned chance, uint64_t seed)
 {
@@ -686,14 +688,14 @@ run_model (uint64_t tier_size, unsigned chance, uint64_t seed)
   };
   struct rng rng = { seed };
   struct model model;
-  unsigned step;
+  unsigned step, steps = model_steps (STEPS);
 
   setup_with (tier_size, &recompress);
   memory->limit.max = limit_resident (&memory->limit) + MIB;
   storage.chance = chance;
   model_init (&model, store, 0, 1200 * PAGE + 77);
   model.may_fill_up = true;
-  for (step = 0; step < 2000; step++) {
+  for (step = 0; step < steps; step++) {
     model_step (&model, &rng, true);
     if (rng_below (&rng, 20) == 0)
       zram_mark_idle (store, 0);
