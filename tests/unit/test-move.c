@@ -406,6 +406,7 @@ START_TEST (test_companions)
   write_text (0);
   move (ZRAM_LEVEL_RAM, 0);
   storage.delay = 2000;
+  memory->tiers.order[0]->read_ns = 0;  /* not known yet */
   check_text_page (500, 0);
   ck_assert_uint_eq (stats ().bd_count, NR_TEXT);
   check_text_page (520, 0);
