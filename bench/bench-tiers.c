@@ -169,18 +169,15 @@ report (const char *step, const struct small_disk *s,
   fflush (stdout);
 }
 
-/* Returns what is alive on the tier then. */
-static uint64_t
+static void
 bench_fill (const struct workload *w, uint64_t mem_limit, uint64_t size)
 {
   struct small_disk s = small_disk_open (mem_limit, size, w->nr_pages);
-  struct zram_tier_stats before = stats_of (&s), after;
+  struct zram_tier_stats before = stats_of (&s);
 
   fill (&s.d, w);
   report ("fill", &s, &before, 0);
-  after = stats_of (&s);
   small_disk_close (&s);
-  return after.bytes_live;
 }
 
 /* Which pages are written again, and how many rounds it takes before the tier
@@ -214,6 +211,21 @@ overwrite (const struct device *d, const struct workload *w, enum law law,
 {
   for (size_t i = 0; i < w->nr_pages; ++i)
     write_page (d, w, next_page (w, law, &seed), &seed);
+}
+
+/* What of it is alive on a tier that has room. */
+static uint64_t
+live_size (const struct workload *w, enum law law, uint64_t mem_limit,
+           uint64_t size)
+{
+  struct small_disk s = small_disk_open (mem_limit, size, w->nr_pages);
+  struct zram_tier_stats t;
+
+  fill (&s.d, w);
+  overwrite (&s.d, w, law, 0);
+  t = stats_of (&s);
+  small_disk_close (&s);
+  return t.bytes_live;
 }
 
 static void
@@ -252,10 +264,12 @@ main (int argc, char *argv[])
 
   all = compressed_size (&w);
   mem_limit = all / RAM_PART + SPARE;
-  live = bench_fill (&w, mem_limit, 2 * all);
-  for (unsigned i = 0; i < NR_FULL; ++i)
-    for (enum law law = 0; law < NR_LAWS; ++law)
+  bench_fill (&w, mem_limit, 2 * all);
+  for (enum law law = 0; law < NR_LAWS; ++law) {
+    live = live_size (&w, law, mem_limit, 2 * all);
+    for (unsigned i = 0; i < NR_FULL; ++i)
       bench_overwrite (&w, law, mem_limit, live, full[i]);
+  }
   munmap (w.order, w.nr_pages * sizeof *w.order);
   zipf_destroy (&w.zipf);
   return EXIT_SUCCESS;

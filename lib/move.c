@@ -59,7 +59,7 @@ is_interrupted (const struct zram_memory *memory)
 static int
 write_to (struct zram_memory *memory, struct tier *tier)
 {
-  uint32_t segment = tier_open_segment (&memory->tiers, tier, false);
+  uint32_t segment = tier_open_segment (&memory->tiers, tier, 0);
 
   if (segment == 0) {
     errno = ENOSPC;

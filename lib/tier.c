@@ -56,6 +56,11 @@
 /* Segments that get a second chance, at most, in a look for a cold one. */
 #define COLDEST_TRIES 16
 
+/* What is cleaned together has been cleaned as often before, unless another
+ * segment yields so much more that this is less than such a part of it.
+ */
+#define LIKE_PART 0.7
+
 /* Steps of a running quantile are these parts of it, as powers of two: up
  * for a sample that is larger, down for one that is smaller.  One in nine is
  * smaller than where they balance.
@@ -282,13 +287,14 @@ tiers_retry_time (struct tiers *tiers)
 }
 
 static void
-init_segment (struct tier *tier, uint32_t n)
+init_segment (struct tier *tier, uint32_t n, unsigned cleaned)
 {
   struct segment *segment = &tier->segments[n];
 
   segment->written = 0;
   segment->life++;
   segment->sequence = tier->opened++;
+  segment->cleaned = cleaned < UINT8_MAX ? cleaned : UINT8_MAX;
   segment->aside = false;
   atomic_store_explicit (&segment->used, false, memory_order_relaxed);
   atomic_store (&segment->state, SEGMENT_OPEN);
@@ -340,18 +346,18 @@ put_bad (struct tier *tier, uint32_t n)
 }
 
 uint32_t
-tier_open_segment (struct tiers *tiers, struct tier *tier, bool cleaning)
+tier_open_segment (struct tiers *tiers, struct tier *tier, unsigned cleaned)
 {
   uint32_t n;
 
   if (!is_writable (tiers, tier))
     return 0;
   pthread_mutex_lock (&tier->lock);
-  n = tier->nr_free > 1 || cleaning ? take_free (tier) : 0;
-  if (n == 0 && (cleaning || tier->nr_free + tier->nr_bad > 1))
+  n = tier->nr_free > 1 || cleaned ? take_free (tier) : 0;
+  if (n == 0 && (cleaned || tier->nr_free + tier->nr_bad > 1))
     n = take_bad (tier);
   if (n)
-    init_segment (tier, n);
+    init_segment (tier, n, cleaned);
   pthread_mutex_unlock (&tier->lock);
   return n;
 }
@@ -420,50 +426,61 @@ is_full (const struct tier *tier, uint32_t n)
                                memory_order_relaxed) == SEGMENT_FULL;
 }
 
-/* What it yields to clean a segment, as a fraction: the space that becomes
- * free, times how long it is likely to stay so, by what must be read and
- * written for it.  Data that is old is likely to become older.
+/* What it yields to clean a segment: the space that becomes free, times how
+ * long it is likely to stay so, by what must be read and written for it.  Data
+ * that is old is likely to become older.
  *
  * Source: Rosenblum and Ousterhout, 1991: cost-benefit.
  */
-struct yield {
-  uint64_t up, down;
-};
-
-static struct yield
+static double
 yield_of (const struct tier *tier, const struct segment *segment)
 {
-  uint64_t weight = atomic_load_explicit (&segment->weight,
-                                          memory_order_relaxed);
+  double weight = atomic_load_explicit (&segment->weight,
+                                        memory_order_relaxed);
+  uint32_t age = tier->opened - segment->sequence;
 
-  if (weight * 8 >= segment->written * 7)
-    return (struct yield) { 0, 1 };
-  return (struct yield) {
-    (segment->written - weight) * (uint32_t) (tier->opened - segment->sequence),
-    segment->written + weight,
-  };
+  if (weight * 8 >= segment->written * 7.0 || segment->aside)
+    return 0;
+  return (segment->written - weight) * age / (segment->written + weight);
+}
+
+/* The full segment that yields most, and how much that is.  With LIKE, of those
+ * that were cleaned as often.
+ */
+static uint32_t
+best_to_clean (const struct tier *tier, const struct segment *like,
+               double *best)
+{
+  uint32_t i, n = 0;
+
+  *best = 0;
+  for (i = 1; i < tier->nr_segments; i++) {
+    const struct segment *segment = &tier->segments[i];
+    double yield = yield_of (tier, segment);
+
+    if (yield > *best && is_full (tier, i)
+        && (like == NULL || segment->cleaned == like->cleaned)) {
+      *best = yield;
+      n = i;
+    }
+  }
+  return n;
 }
 
 /* A look at each of them: some milliseconds for a terabyte. */
 uint32_t
-tier_to_clean (struct tier *tier)
+tier_to_clean (struct tier *tier, uint32_t like)
 {
-  struct yield best = { 0, 1 };
-  uint32_t i, n = 0;
+  double best, best_like;
+  uint32_t i, n = best_to_clean (tier, NULL, &best);
 
-  for (i = 1; i < tier->nr_segments; i++) {
-    struct yield y = yield_of (tier, &tier->segments[i]);
-
-    if (is_full (tier, i) && !tier->segments[i].aside
-        && y.up * best.down > best.up * y.down) {
-      best = y;
-      n = i;
-    }
-  }
   if (n == 0)                   /* perhaps it can be read next time */
     for (i = 1; i < tier->nr_segments; i++)
       tier->segments[i].aside = false;
-  return n;
+  if (n == 0 || like == 0)
+    return n;
+  i = best_to_clean (tier, &tier->segments[like], &best_like);
+  return best_like > best * LIKE_PART ? i : n;
 }
 
 void

@@ -81,8 +81,9 @@ struct segment {
   uint16_t written;             /* ...and that if all of it was used */
   uint32_t sequence;            /* segments that were opened before it */
   _Atomic bool used;            /* somebody has read from it */
-  bool aside;                   /* it is not to be cleaned now */
-  bool bad;                     /* it could not be written last time */
+  uint8_t cleaned;              /* how often what is in it was, about */
+  bool aside : 1;               /* it is not to be cleaned now */
+  bool bad : 1;                 /* it could not be written last time */
   _Atomic uint8_t state;
 };
 
@@ -179,10 +180,10 @@ uint64_t tiers_charged (const struct tiers *);
 /* ---- Segments ------------------------------------------------------ */
 
 /* A segment to write: its number, or 0 if none is free, or if it must not
- * be written now.  The last one is for CLEANING.  One that could not be
- * written comes when there are no others.
+ * be written now.  The last one is for what was CLEANED, so often.  One that
+ * could not be written comes when there are no others.
  */
-uint32_t tier_open_segment (struct tiers *, struct tier *, bool cleaning);
+uint32_t tier_open_segment (struct tiers *, struct tier *, unsigned cleaned);
 
 /* Whether that would find one, at least for cleaning. */
 bool tier_has_room (struct tiers *, struct tier *);
@@ -202,9 +203,10 @@ uint64_t tiers_retry_time (struct tiers *);
 
 /* The segment that is best worth cleaning, of those that have lost at least an
  * eighth of what was in them; 0 if there is none.  Others come first when it
- * has been set aside.
+ * has been set aside.  If LIKE is not 0, one that was cleaned as often as that
+ * is preferred: what has outlived as much is likely to live for as long.
  */
-uint32_t tier_to_clean (struct tier *);
+uint32_t tier_to_clean (struct tier *, uint32_t like);
 void tier_set_aside (struct tier *, uint32_t segment);
 
 /* What is alive in it would take as much elsewhere (groups of which some

@@ -98,7 +98,7 @@ write_to (struct zram_memory *memory, struct tier *tier)
 
   if (!is_worth_writing (memory->writeback.work))
     return false;
-  segment = tier_open_segment (&memory->tiers, tier, false);
+  segment = tier_open_segment (&memory->tiers, tier, 0);
   return segment && publish_segment (memory, tier, segment);
 }
 
@@ -117,10 +117,11 @@ writeback_wait_for_segments (struct zram_memory *memory)
 
 /* Fill a segment with what is left in those that are worth cleaning.  A tier
  * has only one to spare, so nothing is written unless one becomes free by it:
- * the first that is gathered must be gathered whole.  Returns how many were.
+ * the first that is gathered must be gathered whole.  Returns how many were, and
+ * the FIRST.
  */
 static unsigned
-gather_sparse (struct zram_memory *memory, struct tier *tier)
+gather_sparse (struct zram_memory *memory, struct tier *tier, uint32_t *first)
 {
   struct writeback_work *work = memory->writeback.work;
   unsigned looks, nr = 0;
@@ -130,7 +131,7 @@ gather_sparse (struct zram_memory *memory, struct tier *tier)
   publish_nothing (memory);
   writeback_clear (work);
   for (looks = 0; looks < CLEAN_LOOKS && nr < TRIES && !work->full; looks++) {
-    segment = tier_to_clean (tier);
+    segment = tier_to_clean (tier, nr ? *first : 0);
     if (segment == 0)
       break;
     complete = clean_gather (memory, tier, segment, NULL, &complete)
@@ -141,7 +142,7 @@ gather_sparse (struct zram_memory *memory, struct tier *tier)
     }
     if (complete) {
       tier_set_aside (tier, segment);
-      nr++;
+      *first = nr++ ? *first : segment;
     }
     else if (nr == 0)
       writeback_clear (work);
@@ -158,14 +159,15 @@ clean_some (struct zram_memory *memory, struct tier *tier)
 {
   struct writeback_work *work = memory->writeback.work;
   struct tiers *tiers = &memory->tiers;
-  unsigned segments, pages;
+  unsigned segments, pages, cleaned;
   uint32_t segment;
 
   if (!tier_has_spare (tiers, tier))
     return false;
-  segments = gather_sparse (memory, tier);
+  segments = gather_sparse (memory, tier, &segment);
   if (segments == 0)
     return false;
+  cleaned = work->full ? tier->segments[segment].cleaned + 1 : 1;
   pages = work->nr;
   if (!work->full)
     gather_oldest (memory, false);
@@ -173,7 +175,7 @@ clean_some (struct zram_memory *memory, struct tier *tier)
     return true;                /* they have died meanwhile */
   if (segments == 1 && !work->full && work->nr == pages)
     return false;
-  segment = tier_open_segment (tiers, tier, true);
+  segment = tier_open_segment (tiers, tier, cleaned);
   return segment && publish_segment (memory, tier, segment);
 }
 
@@ -232,7 +234,7 @@ move_down (struct zram_memory *memory, struct tier *from, struct tier *to)
     if (!work->full)
       tier_defer (from, segment);
   }
-  segment = work->nr ? tier_open_segment (&memory->tiers, to, false) : 0;
+  segment = work->nr ? tier_open_segment (&memory->tiers, to, 0) : 0;
   if (segment)
     publish_segment (memory, to, segment);
   writeback_clear (work);

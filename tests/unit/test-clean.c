@@ -66,16 +66,25 @@ START_TEST (test_which)
   };
 
   /* 17.6 and 2.5. */
-  ck_assert_uint_eq (tier_to_clean (&tier), 1);
+  ck_assert_uint_eq (tier_to_clean (&tier, 0), 1);
+  /* The second has been cleaned as often as the open one; but see above. */
+  segments[1].cleaned = 1;
+  ck_assert_uint_eq (tier_to_clean (&tier, 4), 1);
+  /* 17.6 and 13.0: more than 0.7 of it; and 12.2, which is less. */
+  segments[2].sequence = 48;
+  ck_assert_uint_eq (tier_to_clean (&tier, 4), 2);
+  segments[2].sequence = 51;
+  ck_assert_uint_eq (tier_to_clean (&tier, 4), 1);
+  ck_assert_uint_eq (tier_to_clean (&tier, 1), 1);
   /* 17.6 and 25. */
   segments[2].sequence = 0;
-  ck_assert_uint_eq (tier_to_clean (&tier), 2);
+  ck_assert_uint_eq (tier_to_clean (&tier, 0), 2);
   tier_set_aside (&tier, 2);
-  ck_assert_uint_eq (tier_to_clean (&tier), 1);
+  ck_assert_uint_eq (tier_to_clean (&tier, 0), 1);
   tier_no_gain (&tier, 1);
-  ck_assert_uint_eq (tier_to_clean (&tier), 0);
+  ck_assert_uint_eq (tier_to_clean (&tier, 0), 0);
   /* Nothing else was left. */
-  ck_assert_uint_eq (tier_to_clean (&tier), 2);
+  ck_assert_uint_eq (tier_to_clean (&tier, 0), 2);
 }
 END_TEST
 
@@ -136,7 +145,7 @@ static unsigned nr_pages, reads;
 static void
 trim_meanwhile (size_t count)
 {
-  uint32_t segment = tier_to_clean (memory->tiers.order[0]);
+  uint32_t segment = tier_to_clean (memory->tiers.order[0], 0);
   unsigned i;
 
   if (count < MIB || reads == 0)

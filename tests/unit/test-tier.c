@@ -528,8 +528,7 @@ START_TEST (test_overwritten_since_chosen)
   gather_oldest (memory, false);
   ck_assert_uint_eq (work->nr, 41);
   ck_assert (publish_segment (memory, tier,
-                              tier_open_segment (&memory->tiers, tier,
-                                                 false)));
+                              tier_open_segment (&memory->tiers, tier, 0)));
   for (i = 0; i < 40; i++)
     check_page (i, i == 7);
   teardown ();
