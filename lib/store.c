@@ -98,6 +98,21 @@ wait_for_memory (struct zram_memory *memory, unsigned *tries)
   return hope;
 }
 
+/* Write part of a page.  While memory is short whole pages are written in
+ * turns; for others a tier may have to be waited for.
+ */
+static int
+write_once (struct zram_store *store, uint64_t page, const void *buf,
+            size_t offset, size_t count)
+{
+  struct writeback *w = &store->memory->writeback;
+  int turn = count == ZRAM_PAGE_SIZE ? writeback_take_turn (w) : NO_TURN;
+  int r = page_write (store, page, buf, offset, count);
+
+  writeback_return_turn (w, turn);
+  return r;
+}
+
 /* Write part of a page, or zeroes if BUF is NULL.  If there is no memory
  * for it, it steps out of the epoch and waits.
  */
@@ -111,7 +126,7 @@ write_in_page (struct zram_store *store, epoch_token **token,
   int r;
 
   do {
-    r = page_write (store, page, buf, offset % ZRAM_PAGE_SIZE, count);
+    r = write_once (store, page, buf, offset % ZRAM_PAGE_SIZE, count);
     again = false;
     if (r == -1 && errno == ENOSPC) {
       epoch_leave (*token);

@@ -69,6 +69,31 @@ writeback_is_needed (struct writeback *w)
   return is_short (w->memory, FREE_LOW);
 }
 
+/* Half of the processors are for others. */
+static unsigned
+nr_turns (void)
+{
+  long processors = sysconf (_SC_NPROCESSORS_ONLN);
+
+  return processors < 4 ? 1 : processors / 2;
+}
+
+int
+writeback_take_turn (struct writeback *w)
+{
+  if (atomic_load_explicit (&w->work, memory_order_acquire) == NULL
+      || !writeback_is_needed (w))
+    return NO_TURN;
+  return lend_take (&w->turns);
+}
+
+void
+writeback_return_turn (struct writeback *w, int turn)
+{
+  if (turn != NO_TURN)
+    lend_return (&w->turns, turn);
+}
+
 static void
 pass_time (struct zram_memory *memory)
 {
@@ -456,6 +481,7 @@ writeback_destroy (struct writeback *w)
   if (w->work) {
     limit_uncharge (&w->memory->limit, sizeof (struct writeback_work));
     mapping_release (w->work, sizeof (struct writeback_work));
+    lend_destroy (&w->turns);
   }
   pthread_cond_destroy (&w->done);
   pthread_cond_destroy (&w->wake);
@@ -482,7 +508,8 @@ writeback_prepare (struct writeback *w)
     return -1;
   }
   work = mapping_reserve (sizeof *work);
-  if (work == NULL) {
+  if (work == NULL || lend_init (&w->turns, nr_turns ()) == -1) {
+    mapping_release (work, sizeof *work);
     limit_uncharge (limit, sizeof *work);
     return -1;
   }

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "lend.h"
 #include "refresh.h"
 
 struct writeback_work;
@@ -20,6 +21,7 @@ struct writeback {
   struct writeback_work *_Atomic work;  /* NULL: there are no tiers */
   pthread_mutex_t working;      /* one at a time uses it */
   struct refresh refresh;
+  struct lend turns;            /* of those who write */
 
   pthread_t thread;
   bool started;                 /* known to starter and stopper only */
@@ -53,6 +55,15 @@ void writeback_poke (struct writeback *);
 
 /* Whether memory is so short. */
 bool writeback_is_needed (struct writeback *);
+
+/* While it is, those who write take turns, so that what has become free does
+ * not have all of them compress at once, to no avail, and whoever reads still
+ * finds a processor.  NO_TURN while it is not.  The caller may be inside the
+ * epoch, holds no lock, and waits for no storage until it returns the turn.
+ */
+#define NO_TURN (-1)
+int writeback_take_turn (struct writeback *);
+void writeback_return_turn (struct writeback *, int turn);
 
 /* Make segments free whose time has come.  True if there are others. */
 bool writeback_poll (struct writeback *);

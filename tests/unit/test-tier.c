@@ -337,6 +337,48 @@ START_TEST (test_reader_holds_segments)
 }
 END_TEST
 
+/* While memory is short, who writes whole pages waits for his turn, and who
+ * writes parts of pages does not.
+ */
+static void *
+write_first (void *opaque)
+{
+  const unsigned char *data = opaque;
+
+  ck_assert_int_eq (zram_write (store, data, PAGE, 0), 0);
+  return NULL;
+}
+
+START_TEST (test_turns)
+{
+  struct writeback *w;
+  unsigned char first[PAGE];
+  unsigned i, nr;
+  pthread_t thread;
+
+  setup (32 * MIB);
+  w = &memory->writeback;
+  ck_assert_int_eq (writeback_take_turn (w), NO_TURN);
+  for (i = 0; !writeback_is_needed (w); i++)
+    ck_assert_int_eq (write_page (i, 0), 0);
+  nr = w->turns.nr;
+  ck_assert_uint_ge (nr, 1);
+  for (i = 0; i < nr; i++)
+    ck_assert_int_ne (writeback_take_turn (w), NO_TURN);
+  make_random (first, 0, 1);
+  ck_assert_int_eq (pthread_create (&thread, NULL, write_first, first), 0);
+  while (atomic_load (&w->turns.nr_waiting) == 0)
+    sched_yield ();
+  ck_assert_int_eq (zram_write (store, "part", 4, PAGE), 0);
+  check_page (0, 0);
+  for (i = 0; i < nr; i++)
+    writeback_return_turn (w, i);
+  pthread_join (thread, NULL);
+  check_page (0, 1);
+  teardown ();
+}
+END_TEST
+
 /* One segment that cannot be cleaned does not keep others from it. */
 START_TEST (test_clean_past_damage)
 {
@@ -729,7 +771,7 @@ UNIT_MAIN ("tier", test_more_than_memory, test_segments_come_back,
            test_second_tier, test_write_errors, test_bad_part,
            test_one_of_two_fails, test_read_errors,
            test_damaged_byte, test_lost, test_earlier_life,
-           test_reader_holds_segments, test_clean_past_damage,
+           test_reader_holds_segments, test_turns, test_clean_past_damage,
            test_groups_on_a_tier,
            test_bad_tiers, test_file_of_others, test_file,
            test_overwritten_while_gathered, test_overwritten_since_chosen,
