@@ -191,7 +191,7 @@ static const struct {
   unsigned rounds;
 } laws[] = {
   [LAW_UNIFORM] = { "uniform", 2 },
-  [LAW_ZIPF] = { "zipf", 3 },
+  [LAW_ZIPF] = { "zipf", 8 },
   [LAW_HALF] = { "half", 9 },
 };
 
