@@ -2,7 +2,7 @@
 # nbdkit-zram-plugin: SPDX-License-Identifier: BSD-3-Clause
 
 # mem: 256M
-# timeout: 300
+# timeout: 400
 # kernel-may-complain
 
 # nbd-zram attach, detach, mount, umount and status: what can be done

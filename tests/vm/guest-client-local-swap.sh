@@ -2,7 +2,7 @@
 # nbdkit-zram-plugin: SPDX-License-Identifier: BSD-3-Clause
 
 # mem: 256M
-# timeout: 400
+# timeout: 600
 # disk: 512M
 
 # nbd-zram local-swap: one command from nothing to compressed swap, under

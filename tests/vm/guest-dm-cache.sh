@@ -2,7 +2,7 @@
 # nbdkit-zram-plugin: SPDX-License-Identifier: BSD-3-Clause
 
 # mem: 256M
-# timeout: 120
+# timeout: 240
 # disk: 128M
 
 # The kernel's own cache, over two disks of ours: one for its metadata, one

@@ -2,7 +2,7 @@
 # nbdkit-zram-plugin: SPDX-License-Identifier: BSD-3-Clause
 
 # mem: 256M
-# timeout: 120
+# timeout: 240
 
 # What a server with swap=true is to the kernel, in the foreground, in the
 # background and under --run: all threads marked, memory locked, spared

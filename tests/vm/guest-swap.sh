@@ -2,7 +2,7 @@
 # nbdkit-zram-plugin: SPDX-License-Identifier: BSD-3-Clause
 
 # mem: 256M
-# timeout: 400
+# timeout: 600
 
 # Swap of the machine that the server runs on.  A program writes half as
 # much again as there is memory, and verifies it, beside another that

@@ -2,7 +2,7 @@
 # nbdkit-zram-plugin: SPDX-License-Identifier: BSD-3-Clause
 
 # mem: 256M
-# timeout: 120
+# timeout: 240
 
 # A block device as a tier.  What is in use, or has somebody's data on it,
 # is refused and stays as it was; what is free is used, with direct I/O,

@@ -2,7 +2,7 @@
 # nbdkit-zram-plugin: SPDX-License-Identifier: BSD-3-Clause
 
 # mem: 384M
-# timeout: 200
+# timeout: 400
 # kernel-may-complain
 
 # A device that fails as the kernel's device mapper makes it fail: writes
