@@ -82,7 +82,7 @@ int
 writeback_take_turn (struct writeback *w)
 {
   if (atomic_load_explicit (&w->work, memory_order_acquire) == NULL
-      || !writeback_is_needed (w))
+      || w->memory->reserve || !writeback_is_needed (w))
     return NO_TURN;
   return lend_take (&w->turns);
 }

@@ -58,8 +58,10 @@ bool writeback_is_needed (struct writeback *);
 
 /* While it is, those who write take turns, so that what has become free does
  * not have all of them compress at once, to no avail, and whoever reads still
- * finds a processor.  NO_TURN while it is not.  The caller may be inside the
- * epoch, holds no lock, and waits for no storage until it returns the turn.
+ * finds a processor.  NO_TURN while it is not; or if there is a reserve: where
+ * one waits for that to be filled, all others would wait with him.  The caller
+ * may be inside the epoch, holds no lock, and waits for no storage until it
+ * returns the turn.
  */
 #define NO_TURN (-1)
 int writeback_take_turn (struct writeback *);

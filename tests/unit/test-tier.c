@@ -361,6 +361,9 @@ START_TEST (test_turns)
   ck_assert_int_eq (writeback_take_turn (w), NO_TURN);
   for (i = 0; !writeback_is_needed (w); i++)
     ck_assert_int_eq (write_page (i, 0), 0);
+  memory->reserve = MIB;
+  ck_assert_int_eq (writeback_take_turn (w), NO_TURN);
+  memory->reserve = 0;
   nr = w->turns.nr;
   ck_assert_uint_ge (nr, 1);
   for (i = 0; i < nr; i++)
