@@ -9,7 +9,7 @@
  * in RAM, and its record is dead from the start.  A page that is moved from
  * tier to tier, or within one, may have been read meanwhile.  If that has
  * brought it back it leaves the copy that it has where it was: a segment that
- * is cleaned must be free then, since a tier has only one to spare.
+ * is cleaned must be free then, since a tier may have only one to spare.
  *
  * A tier that cannot be written costs nothing but its room: the objects
  * are still where they were.

@@ -53,6 +53,11 @@
 #define NEIGHBOURS_MIN 16384
 #define NEIGHBOURS_NS 300000
 
+/* One in so many segments, and one more, is left for cleaning.  So a large
+ * tier can be cleaned although one of these can not be written any more.
+ */
+#define SPARE_PART 1024
+
 /* Segments that get a second chance, at most, in a look for a cold one. */
 #define COLDEST_TRIES 16
 
@@ -345,6 +350,13 @@ put_bad (struct tier *tier, uint32_t n)
   tier->nr_bad++;
 }
 
+/* So many are to be left. */
+static uint32_t
+nr_spare (const struct tier *tier)
+{
+  return 1 + tier->nr_segments / SPARE_PART;
+}
+
 uint32_t
 tier_open_segment (struct tiers *tiers, struct tier *tier, unsigned cleaned)
 {
@@ -353,8 +365,8 @@ tier_open_segment (struct tiers *tiers, struct tier *tier, unsigned cleaned)
   if (!is_writable (tiers, tier))
     return 0;
   pthread_mutex_lock (&tier->lock);
-  n = tier->nr_free > 1 || cleaned ? take_free (tier) : 0;
-  if (n == 0 && (cleaned || tier->nr_free + tier->nr_bad > 1))
+  n = tier->nr_free > nr_spare (tier) || cleaned ? take_free (tier) : 0;
+  if (n == 0 && (cleaned || tier->nr_free + tier->nr_bad > nr_spare (tier)))
     n = take_bad (tier);
   if (n)
     init_segment (tier, n, cleaned);
@@ -377,7 +389,7 @@ has_free (struct tiers *tiers, struct tier *tier, uint32_t nr, bool bad)
 bool
 tier_has_room (struct tiers *tiers, struct tier *tier)
 {
-  return has_free (tiers, tier, 2, true);
+  return has_free (tiers, tier, nr_spare (tier) + 1, true);
 }
 
 bool
@@ -403,7 +415,8 @@ tiers_have_good_room (struct tiers *tiers)
   unsigned i;
 
   for (i = 0; i < tiers->nr; i++)
-    if (has_free (tiers, tiers->order[i], 2, false))
+    if (has_free (tiers, tiers->order[i], nr_spare (tiers->order[i]) + 1,
+                  false))
       return true;
   return false;
 }

@@ -180,8 +180,9 @@ uint64_t tiers_charged (const struct tiers *);
 /* ---- Segments ------------------------------------------------------ */
 
 /* A segment to write: its number, or 0 if none is free, or if it must not
- * be written now.  The last one is for what was CLEANED, so often.  One that
- * could not be written comes when there are no others.
+ * be written now.  The last one, of a large tier the last ones, are for what
+ * was CLEANED, so often.  One that could not be written comes when there are no
+ * others.
  */
 uint32_t tier_open_segment (struct tiers *, struct tier *, unsigned cleaned);
 

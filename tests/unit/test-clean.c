@@ -122,6 +122,33 @@ START_TEST (test_beside_failing_tier)
 }
 END_TEST
 
+/* Of a large tier more than one is left for cleaning. */
+START_TEST (test_spare)
+{
+  struct tiers *tiers;
+  struct tier *tier;
+  unsigned i;
+
+  setup (1100 * MIB);
+  tiers = &memory->tiers;
+  tier = tiers->order[0];
+  /* The first one is not used, and two are left. */
+  for (i = 0; i < 1100 - 1 - 2; i++) {
+    ck_assert (tiers_have_good_room (tiers));
+    tier_close_segment (tier, tier_open_segment (tiers, tier, 0), 0);
+  }
+  ck_assert (!tier_has_room (tiers, tier));
+  ck_assert (!tiers_have_good_room (tiers));
+  ck_assert_uint_eq (tier_open_segment (tiers, tier, 0), 0);
+  for (i = 0; i < 2; i++) {
+    ck_assert (tier_has_spare (tiers, tier));
+    tier_close_segment (tier, tier_open_segment (tiers, tier, 1), 0);
+  }
+  ck_assert (!tier_has_spare (tiers, tier));
+  teardown ();
+}
+END_TEST
+
 /* The segment to spare is not lost if it cannot be written for once. */
 START_TEST (test_fails_once)
 {
@@ -229,4 +256,4 @@ START_TEST (test_groups)
 END_TEST
 
 UNIT_MAIN ("clean", test_which, test_beside_bad, test_beside_failing_tier,
-           test_fails_once, test_trimmed_meanwhile, test_groups)
+           test_spare, test_fails_once, test_trimmed_meanwhile, test_groups)
