@@ -434,7 +434,7 @@ it, but keep two processors busy with compressing; then whoever reads waits
 for a processor. Where they write less than %.2f of that, they wait.""" %
             MAX_WAITING, ""] + table(
                 ["tier", "idle p99 ms", "beside writers ms",
-                  "writes / no tier", "to the tier MiB/s", "from tier %",
+                 "writes / no tier", "to the tier MiB/s", "from tier %",
                  "ratio", "lowest - highest"], rows)
 
 

@@ -141,9 +141,9 @@ writeback_wait_for_segments (struct zram_memory *memory)
 /* ---- Cleaning ------------------------------------------------------ */
 
 /* Fill a segment with what is left in those that are worth cleaning.  A tier
- * may have only one to spare, so nothing is written unless one becomes free by it:
- * the first that is gathered must be gathered whole.  Returns how many were,
- * and the FIRST.
+ * may have only one to spare, so nothing is written unless one becomes free by
+ * it: the first that is gathered must be gathered whole.  Returns how many
+ * were, and the FIRST.
  */
 static unsigned
 gather_sparse (struct zram_memory *memory, struct tier *tier, uint32_t *first)
