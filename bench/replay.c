@@ -83,6 +83,7 @@ static struct options {
   bool policies[ZRAM_NR_POLICIES], any_policy;
   double share;                 /* of the memory that all would need */
   double tier;                  /* times that memory */
+  double full;                  /* of the tier, alive at most; 0: any part */
   struct zram_codec codec;
   unsigned walks;               /* see usage */
   bool no_reference, verbose;
@@ -103,6 +104,8 @@ many reads need nothing from the tier.  TRACE may be -, standard input:\n\
       --policy=NAME     lru, mfu or smq; several times: each (default: all)\n\
       --share=PERCENT   memory, of what the trace takes compressed (25)\n\
       --tier=PERCENT    size of the tier, of the same (400)\n\
+      --full=PERCENT    make the tier so small that this part of it is alive\n\
+                        when most is\n\
       --algorithm=NAME  lz4, lz4hc, zstd or none (lz4)\n\
       --walks=N         make pages older also when an Nth of what is in RAM\n\
                         was written or missed; 0: leave that to the library\n\
@@ -174,6 +177,7 @@ parse_options (int argc, char **argv)
     { "policy", required_argument, NULL, 'p' },
     { "share", required_argument, NULL, 's' },
     { "tier", required_argument, NULL, 't' },
+    { "full", required_argument, NULL, 'f' },
     { "algorithm", required_argument, NULL, 'a' },
     { "walks", required_argument, NULL, 'w' },
     { "no-reference", no_argument, NULL, 'n' },
@@ -188,6 +192,7 @@ parse_options (int argc, char **argv)
     case 'p': add_policy (optarg); break;
     case 's': options.share = parse_percent ("share", optarg); break;
     case 't': options.tier = parse_percent ("tier", optarg); break;
+    case 'f': options.full = parse_percent ("full", optarg); break;
     case 'a': set_algorithm (optarg); break;
     case 'w': options.walks = parse_walks (optarg); break;
     case 'n': options.no_reference = true; break;
@@ -289,6 +294,12 @@ struct machine {
   uint64_t turnover;            /* pages, since the last walk */
 
   uint64_t misses, promoted;
+  uint64_t most_alive;          /* bytes on the tier */
+
+  /* What had gone to the tier when it was full for the first time. */
+  uint64_t in_before, written_before;
+  bool was_full;
+
   uint64_t walks;               /* that we asked for */
   uint64_t samples, sum_in_ram; /* pages */
 };
@@ -371,6 +382,19 @@ write_back (struct machine *m)
     ;
 }
 
+/* Nothing is cleaned before a tier is full. */
+static void
+watch_tier (struct machine *m, const struct zram_tier_stats *tier)
+{
+  if (tier->bytes_live > m->most_alive)
+    m->most_alive = tier->bytes_live;
+  if (!m->was_full && tier->bytes_written >= m->storage.size) {
+    m->in_before = tier->bytes_in;
+    m->written_before = tier->bytes_written;
+    m->was_full = true;
+  }
+}
+
 /* The background thread.  What it takes off the tier comes back. */
 static void
 tick (struct machine *m)
@@ -383,6 +407,7 @@ tick (struct machine *m)
   if (after < before)
     m->promoted += before - after;
   zram_memory_stats (m->memory, &stats);
+  watch_tier (m, &stats.tiers[0]);
   if (stats.slot_table_size > m->slot_tables)
     m->slot_tables = stats.slot_table_size;
 }
@@ -530,6 +555,35 @@ print_row (const struct trace *trace, const char *name, uint64_t misses,
           misses, promoted);
 }
 
+/* The size of the tier of which so much is alive when most is. */
+static uint64_t
+full_tier (const struct trace *trace, enum zram_policy policy, uint64_t limit,
+           uint64_t large)
+{
+  uint64_t size;
+  struct machine m;
+
+  machine_open (&m, trace, policy, limit, large);
+  play (&m);
+  size = m.most_alive / options.full;
+  machine_close (&m);
+  return size;
+}
+
+/* Bytes written to the tier, beside those that left RAM. */
+static double
+amplification (const struct machine *m)
+{
+  struct zram_memory_stats stats;
+  const struct zram_tier_stats *tier = &stats.tiers[0];
+
+  zram_memory_stats (m->memory, &stats);
+  if (tier->bytes_in == m->in_before)
+    return 0;
+  return (tier->bytes_written - m->written_before)
+    / (double) (tier->bytes_in - m->in_before);
+}
+
 static void
 replay (const struct trace *trace, const struct needs *needs,
         enum zram_policy policy)
@@ -537,18 +591,15 @@ replay (const struct trace *trace, const struct needs *needs,
   uint64_t limit = (needs->minimum + needs->slot_tables
                     + needs->objects * options.share) / (1 - FREE_MEAN);
   uint64_t tier = needs->objects * options.tier / MIB * MIB + 4 * MIB;
-  struct zram_memory_stats stats;
   struct machine m;
 
+  if (options.full)
+    tier = full_tier (trace, policy, limit, tier);
   machine_open (&m, trace, policy, limit, tier);
   play (&m);
-  zram_memory_stats (m.memory, &stats);
   print_row (trace, zram_policy_name (policy), m.misses, m.promoted);
   printf (" %9.1f %7.2f %9.0f %9" PRIu64 "\n",
-          m.storage.bytes_written / (double) MIB,
-          stats.tiers[0].bytes_in
-            ? stats.tiers[0].bytes_written / (double) stats.tiers[0].bytes_in
-            : 0,
+          m.storage.bytes_written / (double) MIB, amplification (&m),
           m.samples ? m.sum_in_ram / (double) m.samples : 0, m.walks);
   fflush (stdout);
   if (options.verbose)

@@ -4,6 +4,7 @@
 
 import contextlib
 import ctypes
+import gzip
 import json
 import mmap
 import os
@@ -40,6 +41,7 @@ BESIDE_REQUESTS = 2000000       # more than can be done meanwhile
 RAM_PART = 4
 # A tier of a few segments only has no air at 80 %.
 WRITTEN_PAGES = 262144
+RECORDED = "swap-compile"       # a trace
 
 
 class Disk(nbd.Server):
@@ -336,6 +338,27 @@ def measure_engines(effort, directory):
             for way, rounds in found.items()}
 
 
+# ---- What is written ---------------------------------------------------
+
+def measure_written(corpus):
+    out = run_program(["./bench-tiers", corpus, str(WRITTEN_PAGES)])
+    return {(v["step"], v["full"]): v for _, v in parse(out)}
+
+
+def measure_recorded():
+    """Bytes written / bytes that left, by policy."""
+    name = os.path.join(os.path.dirname(os.path.abspath(__file__)),
+                        "traces", RECORDED + ".gz")
+    with gzip.open(name) as f:
+        trace = f.read()
+    out = subprocess.run(["./replay", "--full=80", "--no-reference", "-"],
+                         input=trace, stdout=subprocess.PIPE,
+                         check=True).stdout.decode()
+    header, *rows = [line.split() for line in out.splitlines()
+                     if line[0] != "#"]
+    return {row[0]: float(row[header.index("amplif")]) for row in rows}
+
+
 # ---- All ---------------------------------------------------------------
 
 class Found:
@@ -346,8 +369,8 @@ def measure(args, corpus, effort):
     found = Found()
     found.pages = effort.tier_pages
     say("tiers: what is written")
-    out = run_program(["./bench-tiers", corpus, str(WRITTEN_PAGES)])
-    found.written = {(v["step"], v["full"]): v for _, v in parse(out)}
+    found.written = measure_written(corpus)
+    found.recorded = measure_recorded()
     # On storage: the tiers of a benchmark in /tmp may be in memory.
     with tempfile.TemporaryDirectory(prefix="tiers.", dir=".") as directory:
         directory = os.path.abspath(directory)
@@ -448,6 +471,9 @@ def report_written(found, targets):
         targets.at_most("tier: bytes written / bytes that left, 80 %% full: "
                         "%s" % step, MAX_CLEANING,
                         found.written[step, 80]["ratio"])
+    for policy, ratio in found.recorded.items():
+        targets.at_most("tier: bytes written / bytes that left, 80 %% full: "
+                        "recorded swap, %s" % policy, MAX_CLEANING, ratio)
     return ["### What is written", "", """\
 What left RAM, compressed, and what was written to the tier for it: headers,
 and what was written again to clean segments. First when a disk of %d MiB is
@@ -458,7 +484,13 @@ out of Zipf's law. In a log in which all is overwritten as often, however it
 is cleaned, the emptiest segment of many is still 63 %% full when 80 %% is
 alive, so that 2.7 times as much is written; at 70 %%, twice as much.""" %
             (WRITTEN_PAGES * PAGE // MIB), ""] + table(
-    ["what", "tier MiB", "alive %", "left MiB", "written MiB", "ratio"], rows)
+    ["what", "tier MiB", "alive %", "left MiB", "written MiB", "ratio"],
+    rows) + ["""\
+What a kernel has swapped out and in (bench/traces), on a tier that is 80 %%
+full of what is alive when most is, from when it was full for the first time:
+%s times as much.""" %
+             ", ".join("%.2f (%s)" % (ratio, policy)
+                       for policy, ratio in found.recorded.items()), ""]
 
 
 def report_engines(found):
