@@ -39,7 +39,7 @@ struct check {
 
 /* What the slots of a store add up to. */
 struct sums {
-  uint64_t pages, object_bytes, same, huge, grouped, on_tiers;
+  uint64_t pages, object_bytes, same, lost, huge, grouped, on_tiers;
 };
 
 static void __attribute__ ((format (printf, 2, 3)))
@@ -181,6 +181,7 @@ add_slot (struct check *check, uint64_t word, struct sums *sums)
     return;
   case SLOT_SAME:
     sums->same++;
+    sums->lost += slot_is_lost (word);
     break;
   case SLOT_CLEAN:
     add_clean_slot (check, word);
@@ -228,6 +229,7 @@ check_store (struct check *check, const struct zram_store *store)
           stats_read (stats, STATS_OBJECT_BYTES));
   expect (check, "same-filled pages", sums.same,
           stats_read (stats, STATS_SAME));
+  expect (check, "lost pages", sums.lost, stats_read (stats, STATS_LOST));
   expect (check, "huge pages", sums.huge, stats_read (stats, STATS_HUGE));
   expect (check, "pages in groups", sums.grouped,
           stats_read (stats, STATS_GROUPED));

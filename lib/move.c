@@ -1,12 +1,9 @@
 /* nbdkit-zram-plugin: SPDX-License-Identifier: BSD-3-Clause */
 
-/* Moving pages by hand, and tiers that come and go.
+/* Moving pages by hand.
  *
  * All goes in steps of a segment, in the thread that asks for it, and
- * between two steps whoever writes back by itself has its turn.  A tier that
- * is to go takes nothing in any more; what is alive in its segments moves to
- * others, or to RAM.  When no slot names it, and all requests are over that
- * could have seen one that did, it is closed.
+ * between two steps whoever writes back by itself has its turn.
  */
 
 #include <config.h>
@@ -15,14 +12,12 @@
 #include <unistd.h>
 
 #include "memory.h"
+#include "move.h"
 #include "store.h"
 #include "writeback-work.h"
 
 /* Pages that are read in one go. */
 #define READS 16
-
-/* How often memory is made free for a new tier. */
-#define ADD_TRIES 4
 
 /* ---- Steps --------------------------------------------------------- */
 
@@ -46,8 +41,8 @@ end_step (struct zram_memory *memory, int r)
   return r;
 }
 
-static bool
-is_interrupted (const struct zram_memory *memory)
+bool
+move_is_interrupted (const struct zram_memory *memory)
 {
   if (!atomic_load (&memory->interrupted))
     return false;
@@ -114,7 +109,7 @@ move_down (struct zram_memory *memory, struct wanted *wanted, int to,
   bool more = true;
 
   while (more && wanted->left) {
-    if (is_interrupted (memory)
+    if (move_is_interrupted (memory)
         || step_down (memory, wanted, to, &more, moved) == -1)
       return -1;
   }
@@ -140,6 +135,8 @@ promote (struct zram_store *store, slot *s, uint64_t page, uint64_t word,
   bool companions = wanted->left == UINT64_MAX;
   unsigned n;
 
+  if (wanted->unreadable)
+    return page_give_up (store, s, page, word);
   if (writeback_is_needed (&store->memory->writeback)) {
     errno = ENOSPC;
     return -1;
@@ -190,7 +187,7 @@ spare_reserve (struct zram_memory *memory)
     usleep (1000);
 }
 
-static int
+int
 move_up (struct zram_store *store, struct wanted *wanted, int from,
          uint64_t *moved)
 {
@@ -198,7 +195,7 @@ move_up (struct zram_store *store, struct wanted *wanted, int from,
 
   while (wanted->page < wanted->end && wanted->left) {
     spare_reserve (store->memory);
-    if (is_interrupted (store->memory)
+    if (move_is_interrupted (store->memory)
         || promote_some (store, wanted, from, &failed, moved) == -1)
       return -1;
     writeback_poke (&store->memory->writeback);
@@ -252,7 +249,7 @@ step_across (struct zram_memory *memory, unsigned from, int to,
   return end_step (memory, r);
 }
 
-static int
+int
 move_across (struct zram_memory *memory, struct wanted *wanted, int from,
              int to, uint64_t *moved)
 {
@@ -260,7 +257,7 @@ move_across (struct zram_memory *memory, struct wanted *wanted, int from,
   bool failed = false;
 
   do {
-    if (is_interrupted (memory)
+    if (move_is_interrupted (memory)
         || step_across (memory, from, to, &segment, wanted, &failed, moved)
            == -1)
       return -1;
@@ -330,195 +327,4 @@ void
 zram_interrupt (struct zram_memory *memory)
 {
   atomic_store (&memory->interrupted, true);
-}
-
-/* ---- Tiers --------------------------------------------------------- */
-
-/* RAM is full when a tier is wanted most. */
-static struct tier *
-make_tier (struct zram_memory *memory, const struct zram_tier *storage)
-{
-  unsigned tries = ADD_TRIES;
-  struct tier *tier;
-
-  do {
-    tier = NULL;
-    if (writeback_prepare (&memory->writeback) == 0)
-      tier = tiers_make (&memory->tiers, storage);
-    if (tier || errno != ENOSPC || memory->tiers.nr == TIER_NR_MAX)
-      return tier;
-    memory_tidy (memory, WRITEBACK_COMPACT);
-    writeback_wait (&memory->writeback);
-    errno = ENOSPC;
-  } while (--tries);
-  return NULL;
-}
-
-int
-zram_add_tier (struct zram_memory *memory, const struct zram_tier *storage)
-{
-  struct tier *tier = make_tier (memory, storage);
-  int err;
-
-  if (tier) {
-    pthread_mutex_lock (&memory->writeback.working);
-    tiers_add (&memory->tiers, tier);
-    pthread_mutex_unlock (&memory->writeback.working);
-    return 0;
-  }
-  err = errno;
-  if (storage->ops->close)
-    storage->ops->close (storage->opaque);
-  errno = err;
-  return -1;
-}
-
-/* Set whether it is to go; -1 and errno if it is not there, or as it is to
- * be already.
- */
-static int
-set_leaving (struct zram_memory *memory, unsigned number, bool leaving)
-{
-  struct tier *tier;
-  int r = -1;
-
-  pthread_mutex_lock (&memory->writeback.working);
-  tier = tiers_get (&memory->tiers, number);
-  if (tier == NULL)
-    errno = EINVAL;
-  else if (tier->leaving == leaving)
-    errno = EBUSY;
-  else {
-    tier->leaving = leaving;
-    r = 0;
-  }
-  pthread_mutex_unlock (&memory->writeback.working);
-  return r;
-}
-
-/* All that is on it moves to RAM. */
-static int
-empty_to_ram (struct zram_memory *memory, unsigned number, uint64_t *moved)
-{
-  struct zram_store *store;
-  int r = 0;
-
-  for (store = memory->stores; store && r == 0; store = store->next) {
-    struct wanted wanted = {
-      .end = store->slots.nr_pages, .left = UINT64_MAX,
-    };
-
-    r = move_up (store, &wanted, number, moved);
-  }
-  return r;
-}
-
-/* One pass over it.  Other tiers are preferred to RAM. */
-static int
-empty (struct zram_memory *memory, unsigned number, uint64_t *moved)
-{
-  if (move_across (memory, NULL, number, ZRAM_LEVEL_TIERS, moved) == 0)
-    return 0;
-  return errno == ENOSPC ? empty_to_ram (memory, number, moved) : -1;
-}
-
-/* Take it away if nothing is on it. */
-static bool
-remove_empty (struct zram_memory *memory, unsigned number)
-{
-  struct tier *tier;
-  bool empty;
-
-  pthread_mutex_lock (&memory->writeback.working);
-  tiers_poll (&memory->tiers);
-  tier = tiers_get (&memory->tiers, number);
-  empty = tier->nr_free + tier->nr_bad == tier->nr_segments - 1;
-  if (empty)
-    tiers_remove (&memory->tiers, tier);
-  pthread_mutex_unlock (&memory->writeback.working);
-  if (empty)
-    tiers_close (&memory->tiers, tier);
-  return empty;
-}
-
-/* Nothing names it any more but what is being let go. */
-static bool
-is_deserted (struct zram_memory *memory, unsigned number)
-{
-  bool deserted;
-
-  pthread_mutex_lock (&memory->writeback.working);
-  deserted = tier_next_full (tiers_get (&memory->tiers, number), 0) == 0;
-  pthread_mutex_unlock (&memory->writeback.working);
-  return deserted;
-}
-
-/* What is in RAM as well need not be read to be let go. */
-static void
-drop_copies (struct zram_store *store, unsigned number)
-{
-  uint64_t page, span, i;
-
-  for (page = 0; page < store->slots.nr_pages; page += span) {
-    epoch_token *token = epoch_enter (&store->memory->table.epoch);
-    slot *s = slots_step (&store->slots, page, &span);
-
-    for (i = 0; s && i < span; i++) {
-      uint64_t word = slot_peek (&s[i]);
-
-      if (slot_state (word) == SLOT_CLEAN)
-        page_drop_copy (store, &s[i], word, number, 0);
-    }
-    epoch_leave (token);
-  }
-}
-
-/* Pass over it until nothing is left.  What comes back from it meanwhile
- * leaves its copy, so it may take several passes; one that moves nothing
- * twice is the last.
- */
-static int
-drain (struct zram_memory *memory, unsigned number)
-{
-  struct zram_store *store;
-  unsigned vain = 0;
-  uint64_t moved;
-  int r = 0;
-
-  for (store = memory->stores; store; store = store->next)
-    drop_copies (store, number);
-  while (!is_deserted (memory, number)) {
-    moved = 0;
-    r = empty (memory, number, &moved);
-    vain = moved ? 0 : vain + 1;
-    if (r == -1 && (vain || errno == EINTR))
-      return -1;
-    if (vain > 10) {
-      errno = EIO;
-      return -1;
-    }
-    if (vain)
-      usleep (1000);            /* somebody holds a slot */
-  }
-  while (!remove_empty (memory, number)) {
-    if (is_interrupted (memory))
-      return -1;
-    usleep (1000);
-  }
-  return 0;
-}
-
-int
-zram_remove_tier (struct zram_memory *memory, unsigned tier)
-{
-  int err;
-
-  if (set_leaving (memory, tier, true) == -1)
-    return -1;
-  if (drain (memory, tier) == 0)
-    return 0;
-  err = errno;
-  set_leaving (memory, tier, false);
-  errno = err;
-  return -1;
 }

@@ -346,6 +346,19 @@ page_promote (struct zram_store *store, slot *s, uint64_t page,
   return 0;
 }
 
+bool
+page_give_up (struct zram_store *store, slot *s, uint64_t page,
+              uint64_t word)
+{
+  unsigned char data[ZRAM_PAGE_SIZE];
+
+  if (page_fetch (store, page, word, data) == 0
+      || !slot_try_change (s, word, slot_word_lost ()))
+    return false;
+  page_replaced (store, word, slot_word_lost ());
+  return true;
+}
+
 void
 page_renew (struct zram_store *store, slot *s, uint64_t page, uint64_t word)
 {

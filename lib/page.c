@@ -108,6 +108,7 @@ page_count_change (struct zram_store *store, uint64_t old, uint64_t new)
                                    - (slot_state (old) == SLOT_GROUP));
   stats_add (stats, STATS_BD_COUNT, slot_on_tier (new) - slot_on_tier (old));
   stats_add (stats, STATS_SAME, is_same (new) - is_same (old));
+  stats_add (stats, STATS_LOST, slot_is_lost (new) - slot_is_lost (old));
   stats_add (stats, STATS_HUGE, huge - is_object_of (old, CODEC_RAW));
   stats_add (stats, STATS_HUGE_SINCE, huge);
 }
@@ -246,6 +247,7 @@ decode (struct zram_store *store, struct codec_reader *reader,
     break;
   case SLOT_SAME:
     fill (data, slot_pattern (word));
+    ok = !slot_is_lost (word);
     break;
   case SLOT_EMPTY:
   case SLOT_DEAD:

@@ -21,7 +21,8 @@
  *       TIER_GROUP  the same: the page is in a group there
  *       CLEAN     as RAM; and a copy of the page is on a tier.  The eight
  *                 bytes after the object are the word that names the copy
- *       SAME      pattern 32..63: the page repeats this 32-bit value
+ *       SAME      pattern 32..63: the page repeats this 32-bit value; or
+ *                 lost 10: nobody knows it any more
  *       DEAD      a number 32..62: the leaf was taken out of the
  *                 directory, look the page up again.  Bits 31 and 63
  *                 are set, so that the word is also two dead entries of
@@ -232,6 +233,21 @@ static inline uint32_t
 slot_pattern (uint64_t word)
 {
   return word >> 32;
+}
+
+/* A page that was on a tier and cannot be read.  The pattern, which means
+ * nothing, is not zero: such a page is not empty.
+ */
+static inline uint64_t
+slot_word_lost (void)
+{
+  return slot_word_same (UINT32_MAX) | UINT64_C (1) << 10;
+}
+
+static inline bool
+slot_is_lost (uint64_t word)
+{
+  return word == slot_word_lost ();
 }
 
 static inline uint64_t

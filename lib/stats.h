@@ -17,7 +17,8 @@
 enum stats_counter {
   STATS_PAGES,                  /* pages that are not holes */
   STATS_OBJECT_BYTES,           /* compr_data_size */
-  STATS_SAME,
+  STATS_SAME,                   /* in SLOT_SAME or of one pattern... */
+  STATS_LOST,                   /* ...or so many of them lost */
   STATS_HUGE,
   STATS_HUGE_SINCE,
   STATS_GROUPED,

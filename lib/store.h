@@ -102,4 +102,10 @@ void page_renew (struct zram_store *, slot *s, uint64_t page, uint64_t word);
  */
 void page_replaced (struct zram_store *, uint64_t old, uint64_t new);
 
+/* Give up a page that says WORD, which names a tier, if it cannot be read:
+ * true if that was done.
+ */
+bool page_give_up (struct zram_store *, slot *s, uint64_t page,
+                   uint64_t word);
+
 #endif /* STORE_H */

@@ -45,6 +45,7 @@ struct wanted {
   bool chosen;                  /* by a policy, not by a walk */
   bool copies_only;             /* only what need not be written */
   uint64_t left;                /* so many at most */
+  bool unreadable;              /* give up what cannot be read */
 };
 
 struct writeback_work {

@@ -303,8 +303,12 @@ int zram_add_tier (struct zram_memory *, const struct zram_tier *);
  * if it is being removed already, ENOSPC if there is not enough room
  * elsewhere, EIO if a part of it cannot be read.  It is in use then as
  * before.
+ *
+ * With LOST, pages that cannot be read are given up, and counted there, when
+ * nothing else can be moved any more: reading them is EIO until they are
+ * written whole, zeroed or trimmed.
  */
-int zram_remove_tier (struct zram_memory *, unsigned tier);
+int zram_remove_tier (struct zram_memory *, unsigned tier, uint64_t *lost);
 
 /* ---- Stores -------------------------------------------------------- */
 
@@ -429,6 +433,7 @@ struct zram_store_stats {
   uint64_t bd_count;            /* pages on tiers */
   uint64_t bd_reads;            /* pages read from them */
   uint64_t bd_writes;           /* pages written to them */
+  uint64_t lost_pages;          /* pages that a tier took with it */
 
   /* The dictionary in use; all 0 if there is none. */
   unsigned dictionary_generation;       /* how many there have been */

@@ -272,7 +272,7 @@ reason_of_remove (int err)
   case EBUSY:
     return "it is being removed already";
   case EIO:
-    return "a part of it cannot be read";
+    return "a part of it cannot be read (force=true gives that up)";
   case ENOSPC:
     return "there is not enough room elsewhere for what is on it";
   case EINTR:
@@ -286,14 +286,16 @@ run_remove (struct request *request, struct answer *answer)
 {
   struct zram_memory_stats stats;
   char message[128];
+  uint64_t lost = 0;
   int err;
 
   zram_memory_stats (request->disk->memory, &stats);
   if (!check_level (&stats, "tier", request->tier, answer))
     return;
-  if (zram_remove_tier (request->disk->memory, request->tier) == 0) {
-    answer_json (answer, HTTP_OK, "{\n  \"removed_tier\": %d\n}\n",
-                 request->tier);
+  if (zram_remove_tier (request->disk->memory, request->tier,
+                        request->force ? &lost : NULL) == 0) {
+    answer_json (answer, HTTP_OK, "{\n  \"removed_tier\": %d,\n"
+                 "  \"lost_pages\": %" PRIu64 "\n}\n", request->tier, lost);
     return;
   }
   err = errno;
@@ -426,6 +428,12 @@ set_tier (struct request *request, const char *key, const char *value)
   return set_number (key, value, &request->tier);
 }
 
+static int
+set_force (struct request *request, const char *key, const char *value)
+{
+  return value_bool (key, value, &request->force);
+}
+
 /* The server has changed its directory since somebody could know it. */
 static int
 set_place (struct request *request, const char *key, const char *value)
@@ -469,6 +477,7 @@ enum {
   PLACE = 1 << 7,
   TIER_SIZE = 1 << 8,
   TIER_FORCE = 1 << 9,
+  FORCE = 1 << 10,
 };
 
 static const struct parameter {
@@ -486,6 +495,7 @@ static const struct parameter {
   { "tier", PLACE, set_place },
   { "tier-size", TIER_SIZE, set_tier_size },
   { "tier-force", TIER_FORCE, set_tier_force },
+  { "force", FORCE, set_force },
 };
 #define NR_PARAMETERS (sizeof parameters / sizeof parameters[0])
 
@@ -578,9 +588,9 @@ static const struct action {
     .required = PLACE, .optional = TIER_SIZE | TIER_FORCE,
     .check = check_add, .run = run_add },
   { .method = "POST", .url = "/tier/remove",
-    .usage = "?tier=TIER",
+    .usage = "?tier=TIER[&force=true]",
     .summary = "move away what is on a tier, and use it no more",
-    .required = TIER, .run = run_remove },
+    .required = TIER, .optional = FORCE, .run = run_remove },
 };
 #define NR_ACTIONS (sizeof actions / sizeof actions[0])
 

@@ -39,6 +39,7 @@ struct request {
   int age;
   struct zram_move move;
   int tier;                     /* a number */
+  bool force;
   struct tier_parameters place;
   char *place_text, *size_text; /* what PLACE points to */
 };

@@ -188,6 +188,7 @@ stats_json (const struct disk *disk, size_t *len)
   put_number (fp, "resident", m.resident);
   put_number (fp, "slot_table_size", m.slot_table_size);
   put_number (fp, "grouped_pages", s.grouped_pages);
+  put_number (fp, "lost_pages", s.lost_pages);
   put_dictionary (fp, &s);
   put_number (fp, "reserve_size", m.reserve_size);
   put_number (fp, "reserve_low", m.reserve_low);

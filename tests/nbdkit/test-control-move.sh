@@ -9,26 +9,6 @@
 require curl jq nbdcopy
 require_nbdsh
 
-# post PATH [ARGUMENT...]: prints the status, the answer is in $tmp/body.
-post ()
-{
-  local path=$1
-
-  shift
-  curl -sS --max-time 120 -o "$tmp/body" -w '%{http_code}' -X POST "$@" \
-       --unix-socket "${ctl[disk]}" "http://zram$path"
-}
-
-# done_by PATH [ARGUMENT...]: it must have been done.
-done_by ()
-{
-  local status
-
-  status=$(post "$@")
-  echo "POST $*: $status $(jq -c . "$tmp/body")" >&2
-  [ "$status" = 200 ] || fail "POST $*: $status"
-}
-
 # moved PAGES PATH: as many were moved.
 moved ()
 {

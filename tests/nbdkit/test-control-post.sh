@@ -7,16 +7,6 @@
 . "$(dirname "$0")/functions.sh"
 require curl jq
 
-# post PATH [ARGUMENT...]: prints the status, the answer is in $tmp/body.
-post ()
-{
-  local path=$1
-
-  shift
-  curl -sS --max-time 60 -o "$tmp/body" -w '%{http_code}' -X POST "$@" \
-       --unix-socket "${ctl[disk]}" "http://zram$path"
-}
-
 # refused STATUS WORD... -- PATH [ARGUMENT...]: the error has each word.
 refused ()
 {
@@ -118,6 +108,8 @@ eq "size of somebody's file" "$(stat -c %s "$tmp/data")" $((8 << 20))
 refused 400 tier= missing -- /tier/remove
 refused 400 tier=one -- '/tier/remove?tier=one'
 refused 400 tier=0 -- '/tier/remove?tier=0'
+refused 400 force=maybe -- '/tier/remove?tier=0&force=maybe'
+refused 400 tier-force -- '/tier/remove?tier=0&tier-force=true'
 
 # What was sent comes back in the error, and that is JSON all the same.
 refused 400 'a"b\c' -- '/writeback?type=a%22b%5Cc'

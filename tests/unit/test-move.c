@@ -229,7 +229,7 @@ START_TEST (test_bad_moves)
   ck_assert_errno (zram_move (store, &move, &moved) == -1, EINVAL);
   move.count = UINT64_MAX;
   ck_assert_errno (zram_move (store, &move, &moved) == -1, EINVAL);
-  ck_assert_errno (zram_remove_tier (memory, 1) == -1, EINVAL);
+  ck_assert_errno (zram_remove_tier (memory, 1, NULL) == -1, EINVAL);
   zram_interrupt (memory);
   move.count = PAGE;
   ck_assert_errno (zram_move (store, &move, &moved) == -1, EINTR);
@@ -276,7 +276,7 @@ START_TEST (test_remove)
   add_second (32 * MIB);
   write_all (0);
   ck_assert_uint_gt (tier_stats_of (0).pages, 1000);
-  ck_assert_int_eq (zram_remove_tier (memory, 0), 0);
+  ck_assert_int_eq (zram_remove_tier (memory, 0, NULL), 0);
   ck_assert_uint_eq (storage.closed, 1);
   storage.closed = 0;
   ck_assert_uint_eq (memory->tiers.nr, 1);
@@ -284,12 +284,12 @@ START_TEST (test_remove)
   ck_assert_uint_gt (tier_stats_of (0).pages, 1000);
   check_all (0);
   /* There is no other, and no room in RAM. */
-  ck_assert_errno (zram_remove_tier (memory, 1) == -1, ENOSPC);
+  ck_assert_errno (zram_remove_tier (memory, 1, NULL) == -1, ENOSPC);
   check_all (0);
   write_all (1);
   check_all (1);
   ck_assert_int_eq (zram_trim (store, (NR - 1000) * PAGE, 0), 0);
-  ck_assert_int_eq (zram_remove_tier (memory, 1), 0);
+  ck_assert_int_eq (zram_remove_tier (memory, 1, NULL), 0);
   ck_assert_uint_eq (second.closed, 1);
   ck_assert_uint_eq (memory->tiers.nr, 0);
   ck_assert_uint_eq (zram_memory_check (memory, stderr), 0);
@@ -324,7 +324,7 @@ START_TEST (test_remove_slowly)
   write_all (0);
   second.on_close = expect_nobody_works;
   move (0, 1);
-  ck_assert_int_eq (zram_remove_tier (memory, 1), 0);
+  ck_assert_int_eq (zram_remove_tier (memory, 1, NULL), 0);
   ck_assert_uint_eq (second.closed, 1);
   check_all (0);
   teardown ();
@@ -341,19 +341,127 @@ START_TEST (test_remove_unreadable)
   add_second (32 * MIB);
   write_all (0);
   storage.fail_reads = 1000000;
-  ck_assert_errno (zram_remove_tier (memory, 0) == -1, EIO);
+  ck_assert_errno (zram_remove_tier (memory, 0, NULL) == -1, EIO);
   storage.fail_reads = 0;
   check_all (0);
   i = one_on_tier ();
   storage.bytes[slot_segment (slot_peek (slots_find (&store->slots, i))) * MIB
                 + 1000] ^= 1;
-  ck_assert_errno (zram_remove_tier (memory, 0) == -1, EIO);
+  ck_assert_errno (zram_remove_tier (memory, 0, NULL) == -1, EIO);
   ck_assert_int_eq (zram_trim (store, NR * PAGE, 0), 0);
-  ck_assert_int_eq (zram_remove_tier (memory, 0), 0);
+  ck_assert_int_eq (zram_remove_tier (memory, 0, NULL), 0);
   zram_close (store);
   zram_memory_destroy (memory);
   storage_destroy (&storage);
   storage_destroy (&second);
+}
+END_TEST
+
+/* One byte of page I's record, or of the header before it. */
+static void
+damage (unsigned i)
+{
+  uint64_t word = slot_peek (slots_find (&store->slots, i));
+
+  storage.bytes[slot_segment (word) * MIB + slot_tier_offset (word) + 100]
+    ^= 1;
+}
+
+static enum zram_extent found_extent;
+
+static int
+note_extent (void *opaque, uint64_t offset, uint64_t count,
+             enum zram_extent extent)
+{
+  (void) opaque;
+  (void) offset;
+  (void) count;
+  found_extent = extent;
+  return 0;
+}
+
+/* With force, what cannot be read is lost, and nothing else is. */
+START_TEST (test_remove_by_force)
+{
+  uint64_t lost = 99;
+  unsigned i;
+
+  setup (32 * MIB);
+  add_second (32 * MIB);
+  write_all (0);
+  i = one_on_tier ();
+  damage (i);
+  ck_assert_errno (zram_remove_tier (memory, 0, NULL) == -1, EIO);
+  ck_assert_uint_eq (stats ().lost_pages, 0);
+  ck_assert_int_eq (zram_remove_tier (memory, 0, &lost), 0);
+  ck_assert_uint_eq (lost, 1);
+  ck_assert_uint_eq (storage.closed, 1);
+  ck_assert_uint_eq (stats ().lost_pages, 1);
+  ck_assert_uint_eq (stats ().same_pages, 0);
+  ck_assert_uint_eq (stats ().orig_data_size, NR * PAGE);
+  ck_assert_uint_eq (zram_memory_check (memory, stderr), 0);
+
+  /* It is there, but not to be read, and not to be changed in part. */
+  ck_assert_errno (zram_read (store, back, PAGE, i * PAGE) == -1, EIO);
+  ck_assert_errno (zram_read (store, back, 1, i * PAGE + 9) == -1, EIO);
+  ck_assert_errno (zram_write (store, back, 1, i * PAGE + 9) == -1, EIO);
+  ck_assert_int_eq (zram_extents (store, PAGE, i * PAGE, note_extent, NULL),
+                    0);
+  ck_assert_int_eq (found_extent, ZRAM_EXTENT_DATA);
+  ck_assert_int_eq (write_page (i, 0), 0);
+  ck_assert_uint_eq (stats ().lost_pages, 0);
+  check_all (0);
+  teardown ();
+  storage_destroy (&second);
+}
+END_TEST
+
+/* The same of a tier that is dead. */
+START_TEST (test_remove_dead)
+{
+  uint64_t lost, on_tier;
+  unsigned i;
+
+  setup (32 * MIB);
+  write_all (0);
+  on_tier = tier_stats_of (0).pages;
+  ck_assert_uint_gt (on_tier, 1000);
+  storage.fail_reads = UINT32_MAX;
+  ck_assert_int_eq (zram_remove_tier (memory, 0, NULL), -1);
+  ck_assert_uint_eq (stats ().lost_pages, 0);
+  ck_assert_int_eq (zram_remove_tier (memory, 0, &lost), 0);
+  ck_assert_uint_eq (lost, on_tier);
+  ck_assert_uint_eq (stats ().lost_pages, lost);
+  ck_assert_uint_eq (stats ().bd_count, 0);
+  for (i = 0; i < NR; i++)
+    lost -= zram_read (store, back, PAGE, i * PAGE) == -1;
+  ck_assert_uint_eq (lost, 0);
+  ck_assert_uint_eq (zram_memory_check (memory, stderr), 0);
+  ck_assert_int_eq (zram_zero (store, NR * PAGE, 0), 0);
+  ck_assert_uint_eq (stats ().lost_pages, 0);
+  ck_assert_uint_eq (zram_memory_check (memory, stderr), 0);
+  zram_close (store);
+  zram_memory_destroy (memory);
+  storage_destroy (&storage);
+}
+END_TEST
+
+/* What can be read is not given up, room or no room. */
+START_TEST (test_remove_no_room)
+{
+  uint64_t lost = 99;
+  unsigned i;
+
+  setup (32 * MIB);
+  write_all (0);
+  i = one_on_tier ();
+  damage (i);
+  ck_assert_errno (zram_remove_tier (memory, 0, &lost) == -1, ENOSPC);
+  ck_assert_uint_eq (lost, 1);
+  ck_assert_uint_eq (stats ().lost_pages, 1);
+  ck_assert_int_eq (write_page (i, 0), 0);
+  check_all (0);
+  teardown ();
 }
 END_TEST
 
@@ -366,7 +474,7 @@ START_TEST (test_remove_copies)
   move (0, ZRAM_LEVEL_RAM);
   ck_assert_uint_eq (tier_stats_of (0).clean_pages, NR_TEXT);
   storage.fail_reads = 1000000;
-  ck_assert_int_eq (zram_remove_tier (memory, 0), 0);
+  ck_assert_int_eq (zram_remove_tier (memory, 0, NULL), 0);
   ck_assert_uint_eq (storage.closed, 1);
   check_text (0);
   zram_close (store);
@@ -652,7 +760,7 @@ juggle (unsigned round)
   uint64_t moved;
 
   zram_move (store, &moves[round % 5], &moved);
-  if (round % 7 == 6 && zram_remove_tier (memory, 1) == 0) {
+  if (round % 7 == 6 && zram_remove_tier (memory, 1, NULL) == 0) {
     storage_destroy (&second);
     add_second (16 * MIB);
   }
@@ -687,8 +795,8 @@ END_TEST
 UNIT_MAIN ("move", test_down_and_up, test_clean_copies,
            test_clean_copies_of_groups, test_which_pages, test_bad_moves,
            test_across, test_remove, test_remove_copies, test_add_at_the_limit,
-           test_remove_slowly,
-           test_remove_unreadable, test_companions,
+           test_remove_slowly, test_remove_unreadable, test_remove_by_force,
+           test_remove_dead, test_remove_no_room, test_companions,
            test_read_while_cleaned, test_down_once,
            test_overwritten_on_the_way, test_clean_tiny,
            test_no_cleaning_for_nothing, test_others_free_memory,

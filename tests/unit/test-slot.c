@@ -27,6 +27,10 @@ START_TEST (test_words)
   ck_assert_int_eq (slot_state (word), SLOT_SAME);
   ck_assert_uint_eq (slot_pattern (word), UINT32_MAX);
   ck_assert_uint_ne (slot_word_same (0), 0);
+  ck_assert (!slot_is_lost (word));
+  ck_assert (slot_is_lost (slot_word_lost ()));
+  ck_assert_int_eq (slot_state (slot_word_lost ()), SLOT_SAME);
+  ck_assert_uint_ne (slot_pattern (slot_word_lost ()), 0);
 
   word = slot_word_dead (12345);
   ck_assert_int_eq (slot_state (word), SLOT_DEAD);
