@@ -186,9 +186,10 @@ copy_group (struct group_header *to, const struct group_header *from)
 
 /* A group, seen from the first of its pages that is in it.  Pages that are
  * not wanted stay where they are.  The object may be moved, and another
- * group to where it was, as soon as it is not locked; but what was alive in
- * it and is in a group is in this one, since groups are made only with
- * memory.lock held, as it is here.
+ * group to where it was, as soon as it is not locked; but what names it now
+ * and is in a group later is in this one, since groups are made only with
+ * memory.lock held, as it is here.  (`live' alone does not tell: who has
+ * overwritten a page may not have come to leaving the group yet.)
  */
 static void
 gather_group (struct writeback_work *work, struct wanted *wanted,
@@ -204,7 +205,7 @@ gather_group (struct writeback_work *work, struct wanted *wanted,
 
   if (!slot_trylock (s, word))
     return;
-  live = atomic_load (&header->live);
+  live = atomic_load (&header->live) & group_named (base, slot_offset (word));
   size = sizeof *header + header->size;
   length = tier_length (SLOT_TIER_GROUP, size);
   record = writeback_make_record (work, SLOT_TIER_GROUP, length);

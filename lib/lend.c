@@ -67,7 +67,7 @@ lend_destroy (struct lend *lend)
 static bool
 try_this (struct lend *lend, unsigned n)
 {
-  return !atomic_load_explicit (&lend->things[n].taken, memory_order_relaxed)
+  return !atomic_load (&lend->things[n].taken)
     && !atomic_exchange (&lend->things[n].taken, true);
 }
 

@@ -16,8 +16,9 @@
 #include "store.h"
 #include "writeback-work.h"
 
-/* Pages that are read in one go. */
+/* Pages that are read in one go, and segments while others wait. */
 #define READS 16
+#define SEGMENTS 4
 
 /* ---- Steps --------------------------------------------------------- */
 
@@ -178,11 +179,11 @@ promote_some (struct zram_store *store, struct wanted *wanted, int from,
   return n == -1 ? -1 : 0;
 }
 
-/* The keeper fills the reserve while we wait. */
+/* The keeper fills the reserve while we wait.  At the limit it does not. */
 static void
 spare_reserve (struct zram_memory *memory)
 {
-  while (arena_is_low (&memory->pool.arena)
+  while (arena_is_short (&memory->pool.arena)
          && !atomic_load (&memory->interrupted))
     usleep (1000);
 }
@@ -206,6 +207,14 @@ move_up (struct zram_store *store, struct wanted *wanted, int from,
 
 /* ---- Across -------------------------------------------------------- */
 
+/* Whether whoever writes back is wanted, or we are not any more. */
+static bool
+is_waited_for (struct zram_memory *memory)
+{
+  return writeback_is_needed (&memory->writeback)
+    || atomic_load (&memory->interrupted);
+}
+
 /* Gather from the segments of a tier, from *SEGMENT on, which becomes the one
  * to go on with: 0 if there is none.  -1 if some could not be read.
  */
@@ -214,10 +223,12 @@ gather_segments (struct zram_memory *memory, struct tier *tier,
                  uint32_t *segment, struct wanted *wanted)
 {
   struct writeback_work *work = memory->writeback.work;
+  unsigned reads = 0;
   bool complete;
   int r = 0;
 
-  while (*segment && !work->full) {
+  while (*segment && !work->full && (wanted == NULL || wanted->left)
+         && (reads++ < SEGMENTS || !is_waited_for (memory))) {
     if (!clean_gather (memory, tier, *segment, wanted, &complete))
       r = -1;
     if (!work->full)

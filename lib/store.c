@@ -391,6 +391,7 @@ store_unlink (struct zram_store *store)
 
   pthread_mutex_lock (&memory->lock);
   dictionary_close (store);
+  turnover_add (memory, stats_read (&store->stats, STATS_BD_READS));
   if (store->prev)
     store->prev->next = store->next;
   else

@@ -114,14 +114,13 @@ file_write (void *opaque, const void *buf, size_t count, uint64_t offset)
 }
 
 /* A hole reads as zeroes, which no checksum fits. */
-static void
+static int
 file_discard (void *opaque, uint64_t count, uint64_t offset)
 {
   const struct file *file = opaque;
 
-  if (fallocate (file->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                 offset, count) == -1)
-    return;                     /* it is only a favour */
+  return fallocate (file->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                    offset, count);
 }
 
 static void

@@ -20,6 +20,11 @@
  * given up, as the right export may come back.  (That nothing wrong is ever
  * returned does not rest on this but on the checksums of records, tier.c.)
  *
+ * A request that was sent and not answered may still be carried out, in a
+ * second or in an hour, whatever we do on other connections.  For a read that
+ * is all the same.  A write or a discard is not tried again, and whoever wanted
+ * it is told, so as not to use that place for anything else (EINPROGRESS).
+ *
  * Locks: one, for what is known of the server.  It is not held while anybody
  * waits.
  */
@@ -105,10 +110,12 @@ make_progress (struct nbd_handle *nbd, int silence, uint64_t deadline)
   return r != 0 && clock_ns () < deadline;
 }
 
-/* 0 if the server did it, 1 if it refused; -1 and errno if the connection is
- * broken.  errno is what the server said if it refused.
+/* What became of a request.  errno is what the server said if it refused, and
+ * otherwise why the connection is of no use any more.
  */
-static int
+enum outcome { DONE, REFUSED, NOT_SENT, UNANSWERED };
+
+static enum outcome
 finish_request (struct nbd_handle *nbd, int64_t cookie)
 {
   const uint64_t deadline = clock_ns () + REQUEST_NS;
@@ -116,18 +123,19 @@ finish_request (struct nbd_handle *nbd, int64_t cookie)
 
   if (cookie == -1) {
     errno = nbd_errno ();
-    return -1;
+    return NOT_SENT;
   }
   while ((done = nbd_aio_command_completed (nbd, cookie)) == 0)
     if (!make_progress (nbd, SILENCE_MS, deadline))
-      return -1;
+      return UNANSWERED;
   if (done == 1)
-    return 0;
+    return DONE;
   errno = nbd_errno ();
-  return nbd_aio_is_ready (nbd) == 1 && errno != ESHUTDOWN ? 1 : -1;
+  return nbd_aio_is_ready (nbd) == 1 && errno != ESHUTDOWN ? REFUSED
+    : UNANSWERED;
 }
 
-static int
+static enum outcome
 request (struct nbd_handle *nbd, enum operation operation, void *buf,
          uint64_t count, uint64_t offset)
 {
@@ -213,7 +221,7 @@ is_same (const struct remote *r, struct nbd_handle *nbd)
   unsigned char block[TIER_BLOCK];
 
   if ((uint64_t) nbd_get_size (nbd) >= r->size) {
-    if (request (nbd, READ, block, sizeof block, 0) != 0)
+    if (request (nbd, READ, block, sizeof block, 0) != DONE)
       return false;
     if (memcmp (block, r->mark, sizeof r->mark) == 0)
       return true;
@@ -315,47 +323,58 @@ is_up (struct remote *r)
 
 /* ---- Requests ------------------------------------------------------ */
 
-/* One try.  The result is that of request. */
-static int
+/* One try. */
+static enum outcome
 try_request (struct remote *r, unsigned n, enum operation operation,
              void *buf, uint64_t count, uint64_t offset)
 {
   struct nbd_handle *nbd = connection (r, n);
-  int result, err;
+  enum outcome outcome;
+  int err;
 
   if (nbd == NULL)
-    return -1;
-  result = request (nbd, operation, buf, count, offset);
-  if (result == -1) {
+    return NOT_SENT;
+  outcome = request (nbd, operation, buf, count, offset);
+  if (outcome >= NOT_SENT) {
     err = errno;
     nbd_close (nbd);
     r->handles[n] = NULL;
     errno = err;
   }
-  return result;
+  return outcome;
+}
+
+static bool
+is_final (enum outcome outcome, enum operation operation, int err)
+{
+  return outcome < NOT_SENT || (outcome == UNANSWERED && operation != READ)
+    || err == ETIMEDOUT || err == EXDEV;
 }
 
 /* So many tries, or fewer where more are of no use. */
-static int
+static enum outcome
 try_requests (struct remote *r, unsigned n, unsigned tries,
               enum operation operation, void *buf, uint64_t count,
               uint64_t offset)
 {
   struct timespec pause = { .tv_nsec = PAUSE_NS };
   bool again = tries == 1;
-  int result, err;
+  enum outcome outcome;
+  int err;
 
   for (;;) {
-    result = try_request (r, n, operation, buf, count, offset);
+    outcome = try_request (r, n, operation, buf, count, offset);
     err = errno;
-    if (result >= 0 || --tries == 0 || err == ETIMEDOUT || err == EXDEV)
+    if (is_final (outcome, operation, err) || --tries == 0)
       break;
     nanosleep (&pause, NULL);
     pause.tv_nsec *= 2;
   }
-  note (r, result == -1 ? err : 0, again);
+  note (r, outcome >= NOT_SENT ? err : 0, again);
   errno = err == EXDEV ? EIO : err;
-  return result;
+  if (outcome == UNANSWERED && operation != READ)
+    errno = EINPROGRESS;
+  return outcome;
 }
 
 static int
@@ -364,13 +383,13 @@ do_request (struct remote *r, enum operation operation, void *buf,
 {
   unsigned n = lend_take (&r->lent);
   unsigned tries = may_try (r);
-  int result = tries
-    ? try_requests (r, n, tries, operation, buf, count, offset) : -1;
+  enum outcome outcome = tries
+    ? try_requests (r, n, tries, operation, buf, count, offset) : NOT_SENT;
   int err = errno;
 
   lend_return (&r->lent, n);
   errno = err;
-  return result == 0 ? 0 : -1;
+  return outcome == DONE ? 0 : -1;
 }
 
 static int
@@ -388,18 +407,21 @@ remote_write (void *opaque, const void *buf, size_t count, uint64_t offset)
 /* It is only a favour, and there may be thousands: not worth to connect or
  * to try again.
  */
-static void
+static int
 remote_discard (void *opaque, uint64_t count, uint64_t offset)
 {
   struct remote *r = opaque;
+  enum outcome outcome = DONE;
   unsigned n;
 
   if (!r->can_trim || !is_up (r))
-    return;
+    return 0;
   n = lend_take (&r->lent);
   if (r->handles[n])
-    try_request (r, n, DISCARD, NULL, count, offset);
+    outcome = try_requests (r, n, 1, DISCARD, NULL, count, offset);
   lend_return (&r->lent, n);
+  errno = EINPROGRESS;
+  return outcome == UNANSWERED ? -1 : 0;
 }
 
 static void
@@ -459,11 +481,11 @@ claim (struct remote *r, bool force)
     return -1;
   if (r->size < 2 * TIER_SEGMENT_SIZE)
     errno = EINVAL;
-  else if (request (nbd, READ, buf, TIER_SEGMENT_SIZE, 0) == 0) {
+  else if (request (nbd, READ, buf, TIER_SEGMENT_SIZE, 0) == DONE) {
     errno = EEXIST;
     if ((force || tier_mark_allows (buf, TIER_SEGMENT_SIZE))
         && tier_mark_fill (buf)
-        && request (nbd, WRITE, buf, TIER_SEGMENT_SIZE, 0) == 0) {
+        && request (nbd, WRITE, buf, TIER_SEGMENT_SIZE, 0) == DONE) {
       memcpy (r->mark, buf, sizeof r->mark);
       result = 0;
     }

@@ -374,6 +374,18 @@ tier_open_segment (struct tiers *tiers, struct tier *tier, unsigned cleaned)
   return n;
 }
 
+uint32_t
+tier_used_segments (struct tier *tier)
+{
+  uint32_t used;
+
+  pthread_mutex_lock (&tier->lock);
+  used = tier->nr_segments - 1 - tier->nr_free - tier->nr_bad
+    - tier->nr_abandoned;
+  pthread_mutex_unlock (&tier->lock);
+  return used;
+}
+
 /* Whether there are so many, or would be if the BAD ones counted. */
 static bool
 has_free (struct tiers *tiers, struct tier *tier, uint32_t nr, bool bad)
@@ -653,12 +665,14 @@ tier_write_segment (struct tiers *tiers, struct tier *tier, uint32_t segment,
   uint64_t start = clock_ns (), ns;
   bool ok = tier->storage.ops->write (tier->storage.opaque, buf, size,
                                       segment_offset (segment)) == 0;
+  int err = errno;
 
   ns = clock_ns () - start;
   atomic_fetch_add (&tier->writes, 1);
   latency_add (&tier->write_latency, ns);
   budget_spend (&tiers->budget, size);
   if (!ok) {
+    tier->segments[segment].unanswered = err == EINPROGRESS;
     note_failure (tier, &tier->segments[segment]);
     return false;
   }
@@ -778,21 +792,33 @@ tier_close_segment (struct tier *tier, uint32_t n, unsigned written)
 
 /* ---- Segments that die --------------------------------------------- */
 
-/* The list of segments whose grace period is over becomes free. */
+/* What becomes of a segment whose grace period is over. */
+static void
+free_segment (struct tier *tier, uint32_t n)
+{
+  struct segment *segment = &tier->segments[n];
+
+  tier->nr_dying--;
+  if (segment->unanswered) {
+    atomic_store (&segment->state, SEGMENT_ABANDONED);
+    tier->nr_abandoned++;
+    return;
+  }
+  atomic_store (&segment->state, SEGMENT_FREE);
+  if (segment->bad)
+    put_bad (tier, n);
+  else
+    put_free (tier, n);
+}
+
 static void
 free_list (struct tier *tier, uint32_t n)
 {
-  while (n) {
-    struct segment *segment = &tier->segments[n];
-    uint32_t next = segment->next;
+  uint32_t next;
 
-    atomic_store (&segment->state, SEGMENT_FREE);
-    if (segment->bad)
-      put_bad (tier, n);
-    else
-      put_free (tier, n);
-    tier->nr_dying--;
-    n = next;
+  for (; n; n = next) {
+    next = tier->segments[n].next;
+    free_segment (tier, n);
   }
 }
 
@@ -803,8 +829,10 @@ discard_list (struct tier *tier, uint32_t n)
   const struct zram_tier *storage = &tier->storage;
 
   for (; n && storage->ops->discard; n = tier->segments[n].next)
-    storage->ops->discard (storage->opaque, TIER_SEGMENT_SIZE,
-                           segment_offset (n));
+    if (!tier->segments[n].unanswered
+        && storage->ops->discard (storage->opaque, TIER_SEGMENT_SIZE,
+                                  segment_offset (n)) == -1)
+      tier->segments[n].unanswered = errno == EINPROGRESS;
 }
 
 static bool
@@ -1001,16 +1029,14 @@ tiers_put (struct tiers *tiers, const struct tier_fetched *f)
 void
 tier_stats (struct tier *tier, struct zram_tier_stats *stats)
 {
-  uint32_t used;
+  uint32_t used = tier_used_segments (tier);
 
-  pthread_mutex_lock (&tier->lock);
-  used = tier->nr_segments - 1 - tier->nr_free - tier->nr_bad;
-  pthread_mutex_unlock (&tier->lock);
   *stats = (struct zram_tier_stats) {
     .number = tier->number,
     .size = tier->storage.size,
     .segments = tier->nr_segments - 1,
-    .free_segments = tier->nr_segments - 1 - used,
+    .free_segments = tier->nr_segments - 1 - used - tier->nr_abandoned,
+    .abandoned_segments = tier->nr_abandoned,
     .pages = tier->pages,
     .clean_pages = tier->copies,
     .bytes_stored = (uint64_t) used * TIER_SEGMENT_SIZE,
@@ -1071,10 +1097,11 @@ check_tier (struct tier *tier, const struct tier_named *named,
 {
   unsigned faults = 0;
   uint64_t live = 0, weight = 0;
-  uint32_t i;
+  uint32_t i, abandoned = 0;
 
   for (i = 1; i < tier->nr_segments; i++) {
     faults += check_segment (tier, i, &named[i], report);
+    abandoned += tier->segments[i].state == SEGMENT_ABANDONED;
     live += named[i].live;
     weight += named[i].weight;
   }
@@ -1086,6 +1113,10 @@ check_tier (struct tier *tier, const struct tier_named *named,
                        tier->number, live, copies, weight,
                        tier->pages + tier->copies, tier->copies,
                        tier->weight);
+  if (abandoned != tier->nr_abandoned)
+    faults++, fprintf (report, "tier %u: %" PRIu32 " segments are abandoned, "
+                       "counter says %" PRIu32 "\n", tier->number, abandoned,
+                       tier->nr_abandoned);
   faults += check_list (tier, "free", tier->free, tier->nr_free, report);
   faults += check_list (tier, "bad", tier->bad, tier->nr_bad, report);
   return faults;

@@ -71,6 +71,7 @@ enum segment_state {
   SEGMENT_OPEN,                 /* being written */
   SEGMENT_FULL,
   SEGMENT_DYING,                /* no page names it; a grace period to go */
+  SEGMENT_ABANDONED,            /* it may be written at any time, not by us */
 };
 
 struct segment {
@@ -84,6 +85,7 @@ struct segment {
   uint8_t cleaned;              /* how often what is in it was, about */
   bool aside : 1;               /* it is not to be cleaned now */
   bool bad : 1;                 /* it could not be written last time */
+  bool unanswered : 1;          /* it is to be abandoned */
   _Atomic uint8_t state;
 };
 
@@ -105,6 +107,7 @@ struct tier {
   uint32_t bad, last_bad;       /* free, but could not be written: */
   uint32_t nr_bad;              /* for when there are no others */
   uint32_t nr_dying;            /* that will be free soon */
+  uint32_t nr_abandoned;
   uint32_t dying, expiring;     /* that have no ticket yet; that wait for... */
   uint64_t ticket;              /* ...this */
 
@@ -185,6 +188,9 @@ uint64_t tiers_charged (const struct tiers *);
  * others.
  */
 uint32_t tier_open_segment (struct tiers *, struct tier *, unsigned cleaned);
+
+/* Segments in which there is something, or may be. */
+uint32_t tier_used_segments (struct tier *);
 
 /* Whether that would find one, at least for cleaning. */
 bool tier_has_room (struct tiers *, struct tier *);

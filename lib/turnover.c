@@ -28,7 +28,9 @@ pages_in_ram (const struct zram_memory *memory)
   return n;
 }
 
-/* Pages that have left RAM and been read from tiers, ever. */
+/* Pages that have left RAM and been read from tiers, ever.  (`gone' has what
+ * stores have read that are closed.)
+ */
 static uint64_t
 turnover (const struct zram_memory *memory)
 {

@@ -382,7 +382,7 @@ work_at_leisure (struct writeback *w)
   while (more) {
     more = refresh_some (w->memory, &w->refresh);
     pthread_mutex_lock (&w->lock);
-    more = more && !w->quit;
+    more = more && !w->quit && !atomic_load (&w->called);
     pthread_mutex_unlock (&w->lock);
   }
 }
@@ -495,14 +495,12 @@ writeback_charged (const struct writeback *w)
   return w->work ? sizeof (struct writeback_work) : 0;
 }
 
-int
-writeback_prepare (struct writeback *w)
+static int
+make_work (struct writeback *w)
 {
   struct limit *limit = &w->memory->limit;
   struct writeback_work *work;
 
-  if (w->work)
-    return 0;
   if (!limit_charge (limit, sizeof *work)) {
     errno = ENOSPC;
     return -1;
@@ -516,6 +514,14 @@ writeback_prepare (struct writeback *w)
   mapping_touch (work, sizeof *work);
   work->walk.age = AGING_IDLE;
   atomic_store (&w->work, work);
+  return 0;
+}
+
+int
+writeback_prepare (struct writeback *w)
+{
+  if (w->work == NULL && make_work (w) == -1)
+    return -1;
   return w->wanted ? writeback_start (w) : 0;
 }
 

@@ -237,15 +237,19 @@ void zram_memory_destroy (struct zram_memory *);
 
 /* Storage below RAM.  The functions may be called from several threads at
  * once.  Offsets and counts are multiples of 4096, buffers are aligned to
- * as much.  read and write return 0, or -1 and errno; discard says that
- * what is there is not needed any more, and close that nothing is.  Those
- * two may be NULL.
+ * as much.  discard says that what is there is not needed any more, and close
+ * that nothing is.  Those two may be NULL.
+ *
+ * They return 0, or -1 and errno.  Of a write or a discard EINPROGRESS says
+ * that nobody knows if it was done, is done, or will be done at any time: the
+ * mebibyte that it was for is abandoned.  What else discard says is of no
+ * interest.
  */
 struct zram_tier_ops {
   int (*read) (void *opaque, void *buf, size_t count, uint64_t offset);
   int (*write) (void *opaque, const void *buf, size_t count,
                 uint64_t offset);
-  void (*discard) (void *opaque, uint64_t count, uint64_t offset);
+  int (*discard) (void *opaque, uint64_t count, uint64_t offset);
   void (*close) (void *opaque);
 };
 
@@ -475,7 +479,8 @@ struct zram_memory_stats {
     unsigned number;            /* what zram_move and others call it */
     uint64_t size;              /* bytes */
     uint64_t segments;          /* in all, of 1 MiB, and... */
-    uint64_t free_segments;     /* ...those that are free */
+    uint64_t free_segments;     /* ...those that are free... */
+    uint64_t abandoned_segments;        /* ...and that never will be */
     uint64_t pages;             /* that are stored here alone */
     uint64_t clean_pages;       /* that are in RAM as well */
     uint64_t bytes_stored;      /* in segments that are not free */

@@ -112,6 +112,7 @@ put_tier (FILE *fp, const struct zram_tier_stats *t)
   put_field (fp, "size", t->size);
   put_field (fp, "segments", t->segments);
   put_field (fp, "free_segments", t->free_segments);
+  put_field (fp, "abandoned_segments", t->abandoned_segments);
   put_field (fp, "pages", t->pages);
   put_field (fp, "clean_pages", t->clean_pages);
   put_field (fp, "bytes_stored", t->bytes_stored);

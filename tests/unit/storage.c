@@ -25,6 +25,18 @@ fails (struct storage *s, _Atomic unsigned *wanted, unsigned chance)
   return true;
 }
 
+/* Whether this is one that will be carried out at any time, or never. */
+static bool
+stays_unanswered (struct storage *s, unsigned *wanted, uint64_t offset)
+{
+  if (*wanted == 0)
+    return false;
+  --*wanted;
+  s->late = offset;
+  errno = EINPROGRESS;
+  return true;
+}
+
 static int
 storage_read (void *opaque, void *buf, size_t count, uint64_t offset)
 {
@@ -61,6 +73,8 @@ storage_write (void *opaque, const void *buf, size_t count, uint64_t offset)
     errno = EIO;
     return -1;
   }
+  if (stays_unanswered (s, &s->late_writes, offset))
+    return -1;
   if (fails (s, &s->fail_writes, s->chance)) {
     memset (s->bytes + offset, 0x55, count / 2);        /* a torn write */
     return -1;
@@ -70,13 +84,16 @@ storage_write (void *opaque, const void *buf, size_t count, uint64_t offset)
 }
 
 /* What nobody needs any more must not be read: make it garbage. */
-static void
+static int
 storage_discard (void *opaque, uint64_t count, uint64_t offset)
 {
   struct storage *s = opaque;
 
   atomic_fetch_add (&s->discards, 1);
+  if (stays_unanswered (s, &s->late_discards, offset))
+    return -1;
   memset (s->bytes + offset, 0xaa, count);
+  return 0;
 }
 
 static void

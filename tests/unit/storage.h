@@ -18,6 +18,8 @@ struct storage {
   uint64_t bad_end;             /* ...but not behind this; 0: all */
   unsigned chance;              /* one of so many writes fails; 0: none */
   _Atomic uint64_t random;
+  unsigned late_writes, late_discards;  /* so many are not answered... */
+  uint64_t late;                /* ...the last of these was for this offset */
   unsigned delay;               /* us that each read takes */
   void (*on_read) (size_t);     /* called by each read */
   void (*on_write) (void);      /* called once, by the next write... */

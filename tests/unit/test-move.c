@@ -63,6 +63,16 @@ move (int from, int to)
   return moved;
 }
 
+static void
+move_fails (int from, int to, int err)
+{
+  struct zram_move move = { .from = from, .to = to };
+  uint64_t moved;
+
+  ck_assert_errno (zram_move (store, &move, &moved) == -1, err);
+  ck_assert_uint_eq (zram_memory_check (memory, stderr), 0);
+}
+
 static struct zram_tier_stats
 tier_stats_of (unsigned i)
 {
@@ -357,6 +367,94 @@ START_TEST (test_remove_unreadable)
 }
 END_TEST
 
+/* An object as a writer makes it, and the word that names it. */
+static uint64_t
+make_object (slot *s, const unsigned char *data)
+{
+  unsigned codec = atomic_load (&store->codec);
+  struct codec_context *context = codecs_get (memory->codecs);
+  size_t size = codecs_compress (memory->codecs, context, codec, data, PAGE);
+  uint64_t offset = pool_alloc (&memory->pool, size,
+                                table_owner (&memory->table, s));
+
+  ck_assert_uint_ne (offset, 0);
+  memcpy (pool_object (&memory->pool, offset), context->object, size);
+  codecs_put (memory->codecs, context);
+  return slot_word_ram (codec, size, offset);
+}
+
+static void
+walk (uint64_t slots)
+{
+  bool later;
+
+  pthread_mutex_lock (&memory->lock);
+  aging_walk (store, slots, false, &later);
+  pthread_mutex_unlock (&memory->lock);
+}
+
+/* A writer has changed the slot of a page in a group, and loses its processor
+ * before it leaves the group.  Meanwhile the page comes to another group, and
+ * both leave RAM: it must not be looked for in the first one.
+ */
+START_TEST (test_stale_member)
+{
+  struct zram_recompress recompress = {
+    .codec = { ZRAM_ALGORITHM_ZSTD, 3 }, .age = 3600, .group = 16,
+  };
+  struct zram_move down = { ZRAM_LEVEL_RAM, ZRAM_LEVEL_TIERS };
+  const unsigned first = 512;
+  uint64_t old, new, max, moved;
+  slot *s;
+  unsigned i;
+
+  policy = ZRAM_POLICY_MFU;
+  setup_with (40 * MIB, &recompress);
+  make_text (100, 0);           /* so that a walk does not begin here */
+  ck_assert_int_eq (zram_write (store, page, PAGE, 0), 0);
+  for (i = first; i < first + 16; i++) {
+    make_text (i, 0);
+    ck_assert_int_eq (zram_write (store, page, PAGE, i * PAGE), 0);
+  }
+  zram_mark_idle (store, 0);
+  zram_memory_settle (memory);
+  s = slots_find (&store->slots, first + 3);
+  old = slot_peek (s);
+  ck_assert_int_eq (slot_state (old), SLOT_GROUP);
+
+  /* The first page is young, and stays in the group; the sixth has left it,
+   * and will be somebody to make another group with.
+   */
+  max = memory->limit.max;
+  memory->limit.max = limit_resident (&memory->limit) + 65536;
+  for (i = 0; i < 8; i++)
+    check_text_page (first, 0);
+  memory->limit.max = max;
+  ck_assert_int_eq (state_of (first), SLOT_GROUP);
+  make_text (first + 5, 1);
+  ck_assert_int_eq (zram_write (store, page, PAGE, (first + 5) * PAGE), 0);
+
+  store->aging.next = 0;
+  store->aging.wanted = false;
+  for (i = 0; i < 10 && !store->aging.walking; i++)
+    walk (0);
+  ck_assert (store->aging.walking);
+  make_text (first + 3, 1);
+  new = slot_word_aged (make_object (s, page), AGING_IDLE - 1);
+  ck_assert (slot_try_change (s, old, new));
+  walk (UINT64_MAX);
+  ck_assert_int_eq (slot_state (slot_peek (s)), SLOT_GROUP);
+  ck_assert_int_eq (zram_move (store, &down, &moved), 0);
+  page_replaced (store, old, new);
+
+  check_text_page (first + 3, 1);
+  check_text_page (first + 5, 1);
+  check_text_page (first + 4, 0);
+  ck_assert_uint_eq (zram_memory_check (memory, stderr), 0);
+  teardown ();
+}
+END_TEST
+
 /* One byte of page I's record, or of the header before it. */
 static void
 damage (unsigned i)
@@ -462,6 +560,100 @@ START_TEST (test_remove_no_room)
   ck_assert_int_eq (write_page (i, 0), 0);
   check_all (0);
   teardown ();
+}
+END_TEST
+
+/* A write and a discard that were sent and not answered may be carried out
+ * when something else was written since: not where they were meant for.
+ */
+START_TEST (test_late_requests)
+{
+  uint64_t late, used = 0;
+  unsigned i;
+
+  setup (8 * MIB);
+  write_text (0);
+  storage.late_writes = 1;
+  move_fails (ZRAM_LEVEL_RAM, 0, EIO);
+  late = storage.late;
+  ck_assert_uint_ne (late, 0);
+  check_text (0);
+  zram_memory_settle (memory);
+  ck_assert_uint_eq (tier_stats_of (0).abandoned_segments, 1);
+  move (ZRAM_LEVEL_RAM, 0);
+  memset (storage.bytes + late, 0x77, MIB);
+  check_text (0);
+
+  storage.late_discards = 1;
+  ck_assert_int_eq (zram_trim (store, NR_TEXT * PAGE, 0), 0);
+  zram_memory_settle (memory);
+  ck_assert_uint_ne (storage.late, late);
+  ck_assert_uint_eq (tier_stats_of (0).abandoned_segments, 2);
+  ck_assert_uint_eq (tier_stats_of (0).free_segments, 5);
+
+  /* However full the tier gets, and whatever is bad. */
+  storage.fail_writes = 3;
+  for (i = 0; i < NR && write_page (i, 0) == 0; i++)
+    ;
+  ck_assert_uint_eq (zram_memory_check (memory, stderr), 0);
+  memset (storage.bytes + late, 0x77, MIB);
+  memset (storage.bytes + storage.late, 0xaa, MIB);
+  while (i--) {
+    check_page (i, 0);
+    used += is_on_tier (i);
+  }
+  ck_assert_uint_gt (used, 1000);
+  ck_assert_int_eq (zram_trim (store, NR * PAGE, 0), 0);
+  ck_assert_int_eq (zram_remove_tier (memory, 0, NULL), 0);
+  ck_assert_uint_eq (storage.closed, 1);
+  teardown ();
+}
+END_TEST
+
+static unsigned large_reads, held;
+
+static void
+note_read (size_t count)
+{
+  if (count < MIB)
+    return;
+  large_reads++;
+  if (pthread_mutex_trylock (&memory->writeback.working))
+    held++;
+  else
+    pthread_mutex_unlock (&memory->writeback.working);
+  zram_interrupt (memory);
+}
+
+/* One page, and a few pages when somebody waits, are not worth reading all of
+ * a tier.
+ */
+START_TEST (test_across_in_steps)
+{
+  struct zram_move one = { .from = 0, .to = 1, .count = PAGE, .limit = 1 };
+  struct zram_move last = {
+    .from = 0, .to = 1, .offset = (NR - 1) * PAGE, .count = PAGE,
+  };
+  uint64_t moved;
+
+  setup (32 * MIB);
+  add_second (32 * MIB);
+  write_all (0);
+  move (ZRAM_LEVEL_RAM, 0);
+  storage.reads = 0;
+  ck_assert_int_eq (zram_move (store, &one, &moved), 0);
+  ck_assert_uint_eq (moved, 1);
+  ck_assert_uint_le (storage.reads, 2);
+
+  storage.on_read = note_read;
+  ck_assert_errno (zram_move (store, &last, &moved) == -1, EINTR);
+  ck_assert_uint_le (large_reads, 4);
+  ck_assert_uint_eq (held, large_reads);
+  storage.on_read = NULL;
+  atomic_store (&memory->interrupted, false);
+  check_all (0);
+  teardown ();
+  storage_destroy (&second);
 }
 END_TEST
 
@@ -795,7 +987,8 @@ END_TEST
 UNIT_MAIN ("move", test_down_and_up, test_clean_copies,
            test_clean_copies_of_groups, test_which_pages, test_bad_moves,
            test_across, test_remove, test_remove_copies, test_add_at_the_limit,
-           test_remove_slowly, test_remove_unreadable, test_remove_by_force,
+           test_remove_slowly, test_stale_member, test_late_requests,
+           test_across_in_steps, test_remove_unreadable, test_remove_by_force,
            test_remove_dead, test_remove_no_room, test_companions,
            test_read_while_cleaned, test_down_once,
            test_overwritten_on_the_way, test_clean_tiny,
