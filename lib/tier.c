@@ -458,13 +458,14 @@ is_full (const struct tier *tier, uint32_t n)
  * Source: Rosenblum and Ousterhout, 1991: cost-benefit.
  */
 static double
-yield_of (const struct tier *tier, const struct segment *segment)
+yield_of (const struct tier *tier, const struct segment *segment,
+          unsigned part)
 {
   double weight = atomic_load_explicit (&segment->weight,
                                         memory_order_relaxed);
   uint32_t age = tier->opened - segment->sequence;
 
-  if (weight * 8 >= segment->written * 7.0 || segment->aside)
+  if (weight * part >= segment->written * (part - 1.0) || segment->aside)
     return 0;
   return (segment->written - weight) * age / (segment->written + weight);
 }
@@ -473,15 +474,15 @@ yield_of (const struct tier *tier, const struct segment *segment)
  * that were cleaned as often.
  */
 static uint32_t
-best_to_clean (const struct tier *tier, const struct segment *like,
-               double *best)
+best_to_clean (const struct tier *tier, unsigned part,
+               const struct segment *like, double *best)
 {
   uint32_t i, n = 0;
 
   *best = 0;
   for (i = 1; i < tier->nr_segments; i++) {
     const struct segment *segment = &tier->segments[i];
-    double yield = yield_of (tier, segment);
+    double yield = yield_of (tier, segment, part);
 
     if (yield > *best && is_full (tier, i)
         && (like == NULL || segment->cleaned == like->cleaned)) {
@@ -494,17 +495,17 @@ best_to_clean (const struct tier *tier, const struct segment *like,
 
 /* A look at each of them: some milliseconds for a terabyte. */
 uint32_t
-tier_to_clean (struct tier *tier, uint32_t like)
+tier_to_clean (struct tier *tier, unsigned part, uint32_t like)
 {
   double best, best_like;
-  uint32_t i, n = best_to_clean (tier, NULL, &best);
+  uint32_t i, n = best_to_clean (tier, part, NULL, &best);
 
   if (n == 0)                   /* perhaps it can be read next time */
     for (i = 1; i < tier->nr_segments; i++)
       tier->segments[i].aside = false;
   if (n == 0 || like == 0)
     return n;
-  i = best_to_clean (tier, &tier->segments[like], &best_like);
+  i = best_to_clean (tier, part, &tier->segments[like], &best_like);
   return best_like > best * LIKE_PART ? i : n;
 }
 

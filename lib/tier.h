@@ -208,16 +208,16 @@ bool tiers_have_copies (const struct tiers *);
  */
 uint64_t tiers_retry_time (struct tiers *);
 
-/* The segment that is best worth cleaning, of those that have lost at least an
- * eighth of what was in them; 0 if there is none.  Others come first when it
+/* The segment that is best worth cleaning, of those that have lost at least one
+ * PARTth of what was in them; 0 if there is none.  Others come first when it
  * has been set aside.  If LIKE is not 0, one that was cleaned as often as that
  * is preferred: what has outlived as much is likely to live for as long.
  */
-uint32_t tier_to_clean (struct tier *, uint32_t like);
+uint32_t tier_to_clean (struct tier *, unsigned part, uint32_t like);
 void tier_set_aside (struct tier *, uint32_t segment);
 
 /* What is alive in it would take as much elsewhere (groups of which some
- * pages are): not before it has lost another eighth.
+ * pages are): not before it has lost some more.
  */
 void tier_no_gain (struct tier *, uint32_t segment);
 

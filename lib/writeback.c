@@ -47,8 +47,12 @@
 #define TRIES 8
 #define CLEAN_LOOKS 64
 
-/* Where so much is left in a segment cleaning it is not worth it. */
-#define NO_GAIN (TIER_SEGMENT_SIZE / 8 * 7)
+/* What a segment must have lost to be worth cleaning, one part of so many; and
+ * when the choice is to clean it or to fail.  Then 64 times as much is written
+ * as is gained, at worst.
+ */
+static const unsigned worth[] = { 8, 64 };
+#define NR_WORTH (sizeof worth / sizeof worth[0])
 
 /* A tier has little room when less than this part of its segments is free.
  */
@@ -146,7 +150,8 @@ writeback_wait_for_segments (struct zram_memory *memory)
  * were, and the FIRST.
  */
 static unsigned
-gather_sparse (struct zram_memory *memory, struct tier *tier, uint32_t *first)
+gather_sparse (struct zram_memory *memory, struct tier *tier, unsigned part,
+               uint32_t *first)
 {
   struct writeback_work *work = memory->writeback.work;
   unsigned looks, nr = 0;
@@ -156,12 +161,13 @@ gather_sparse (struct zram_memory *memory, struct tier *tier, uint32_t *first)
   publish_nothing (memory);
   writeback_clear (work);
   for (looks = 0; looks < CLEAN_LOOKS && nr < TRIES && !work->full; looks++) {
-    segment = tier_to_clean (tier, nr ? *first : 0);
+    segment = tier_to_clean (tier, part, nr ? *first : 0);
     if (segment == 0)
       break;
     complete = clean_gather (memory, tier, segment, NULL, &complete)
       && complete;
-    if (complete && nr == 0 && work->used > NO_GAIN) {
+    if (complete && nr == 0
+        && work->used > TIER_SEGMENT_SIZE - TIER_SEGMENT_SIZE / part) {
       tier_no_gain (tier, segment);
       complete = false;
     }
@@ -180,7 +186,7 @@ gather_sparse (struct zram_memory *memory, struct tier *tier, uint32_t *first)
  * for another is none.
  */
 static bool
-clean_some (struct zram_memory *memory, struct tier *tier)
+clean_some (struct zram_memory *memory, struct tier *tier, unsigned part)
 {
   struct writeback_work *work = memory->writeback.work;
   struct tiers *tiers = &memory->tiers;
@@ -189,7 +195,7 @@ clean_some (struct zram_memory *memory, struct tier *tier)
 
   if (!tier_has_spare (tiers, tier))
     return false;
-  segments = gather_sparse (memory, tier, &segment);
+  segments = gather_sparse (memory, tier, part, &segment);
   if (segments == 0)
     return false;
   cleaned = work->full ? tier->segments[segment].cleaned + 1 : 1;
@@ -215,20 +221,29 @@ is_quitting (struct writeback *w)
   return quit;
 }
 
+static bool
+must_clean (struct zram_memory *memory)
+{
+  struct writeback *w = &memory->writeback;
+
+  return w->work->gone == 0 && !tiers_have_good_room (&memory->tiers)
+    && !is_quitting (w);
+}
+
 /* Clean the first tier that can be, until it has room or something has left
  * RAM.
  */
 static void
 clean (struct zram_memory *memory)
 {
-  struct writeback *w = &memory->writeback;
   struct tiers *tiers = &memory->tiers;
-  unsigned i;
+  unsigned i, j;
 
-  for (i = 0; i < tiers->nr; i++)
-    while (w->work->gone == 0 && !tiers_have_good_room (tiers)
-           && !is_quitting (w) && clean_some (memory, tiers->order[i]))
-      writeback_wait_for_segments (memory);
+  for (j = 0; j < NR_WORTH; j++)
+    for (i = 0; i < tiers->nr; i++)
+      while (must_clean (memory)
+             && clean_some (memory, tiers->order[i], worth[j]))
+        writeback_wait_for_segments (memory);
 }
 
 /* ---- Down ---------------------------------------------------------- */

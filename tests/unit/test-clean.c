@@ -66,25 +66,25 @@ START_TEST (test_which)
   };
 
   /* 17.6 and 2.5. */
-  ck_assert_uint_eq (tier_to_clean (&tier, 0), 1);
+  ck_assert_uint_eq (tier_to_clean (&tier, 8, 0), 1);
   /* The second has been cleaned as often as the open one; but see above. */
   segments[1].cleaned = 1;
-  ck_assert_uint_eq (tier_to_clean (&tier, 4), 1);
+  ck_assert_uint_eq (tier_to_clean (&tier, 8, 4), 1);
   /* 17.6 and 13.0: more than 0.7 of it; and 12.2, which is less. */
   segments[2].sequence = 48;
-  ck_assert_uint_eq (tier_to_clean (&tier, 4), 2);
+  ck_assert_uint_eq (tier_to_clean (&tier, 8, 4), 2);
   segments[2].sequence = 51;
-  ck_assert_uint_eq (tier_to_clean (&tier, 4), 1);
-  ck_assert_uint_eq (tier_to_clean (&tier, 1), 1);
+  ck_assert_uint_eq (tier_to_clean (&tier, 8, 4), 1);
+  ck_assert_uint_eq (tier_to_clean (&tier, 8, 1), 1);
   /* 17.6 and 25. */
   segments[2].sequence = 0;
-  ck_assert_uint_eq (tier_to_clean (&tier, 0), 2);
+  ck_assert_uint_eq (tier_to_clean (&tier, 8, 0), 2);
   tier_set_aside (&tier, 2);
-  ck_assert_uint_eq (tier_to_clean (&tier, 0), 1);
+  ck_assert_uint_eq (tier_to_clean (&tier, 8, 0), 1);
   tier_no_gain (&tier, 1);
-  ck_assert_uint_eq (tier_to_clean (&tier, 0), 0);
+  ck_assert_uint_eq (tier_to_clean (&tier, 8, 0), 0);
   /* Nothing else was left. */
-  ck_assert_uint_eq (tier_to_clean (&tier, 0), 2);
+  ck_assert_uint_eq (tier_to_clean (&tier, 8, 0), 2);
 }
 END_TEST
 
@@ -149,6 +149,26 @@ START_TEST (test_spare)
 }
 END_TEST
 
+/* What fits can be overwritten, too, though no segment has lost an eighth. */
+START_TEST (test_nearly_full)
+{
+  const unsigned in_ram = 1700, in_segment = 254;
+  const unsigned nr = in_ram + 38 * in_segment * 9 / 10;
+  struct rng rng = { 5 };
+  unsigned i;
+
+  setup (40 * MIB);             /* one has the mark, one is to spare */
+  for (i = 0; i < nr; i++)
+    ck_assert_int_eq (write_page (i, 0), 0);
+  for (i = 0; i < 3000; i++)
+    ck_assert_int_eq (write_page (rng_below (&rng, nr), 0), 0);
+  ck_assert_uint_eq (zram_memory_check (memory, stderr), 0);
+  for (i = 0; i < nr; i++)
+    check_page (i, 0);
+  teardown ();
+}
+END_TEST
+
 /* The segment to spare is not lost if it cannot be written for once. */
 START_TEST (test_fails_once)
 {
@@ -172,7 +192,7 @@ static unsigned nr_pages, reads;
 static void
 trim_meanwhile (size_t count)
 {
-  uint32_t segment = tier_to_clean (memory->tiers.order[0], 0);
+  uint32_t segment = tier_to_clean (memory->tiers.order[0], 8, 0);
   unsigned i;
 
   if (count < MIB || reads == 0)
@@ -256,4 +276,5 @@ START_TEST (test_groups)
 END_TEST
 
 UNIT_MAIN ("clean", test_which, test_beside_bad, test_beside_failing_tier,
-           test_spare, test_fails_once, test_trimmed_meanwhile, test_groups)
+           test_spare, test_nearly_full, test_fails_once,
+           test_trimmed_meanwhile, test_groups)

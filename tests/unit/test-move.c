@@ -786,7 +786,7 @@ START_TEST (test_read_while_cleaned)
   tier = memory->tiers.order[0];
   fill_with_text ();
   ck_assert_uint_eq (tier->nr_free, 1);
-  sparsest = tier_to_clean (tier, 0);
+  sparsest = tier_to_clean (tier, 8, 0);
   ck_assert_uint_ne (sparsest, 0);
   storage.on_write = read_sparsest;
   for (i = 0; i < 20; i++)
@@ -837,7 +837,7 @@ START_TEST (test_overwritten_on_the_way)
   write_text (0);
   storage.on_write = overwrite_half;
   move (ZRAM_LEVEL_RAM, 0);
-  ck_assert_uint_ne (tier_to_clean (memory->tiers.order[0], 0), 0);
+  ck_assert_uint_ne (tier_to_clean (memory->tiers.order[0], 8, 0), 0);
   teardown ();
 }
 END_TEST
