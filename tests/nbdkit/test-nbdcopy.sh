@@ -33,9 +33,10 @@ for allocator in zsmalloc zbud; do
       at_most "compr_data_size" "$compr" $((12582912 - 1048576))
     fi
 
-    # Written again over itself, it takes no more.
+    # Written again over itself, it takes no more.  (It takes less if a
+    # dictionary has been made of it.)
     nbdcopy "$tmp/data" "${uri[disk]}"
-    stat_is disk compr_data_size "$compr"
+    at_most "compr_data_size" "$(stat_of disk compr_data_size)" "$compr"
     stat_is disk orig_data_size "$orig"
     nbdcopy "${uri[disk]}" "$tmp/back"
     cmp "$tmp/data" "$tmp/back"
