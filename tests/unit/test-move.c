@@ -610,6 +610,43 @@ START_TEST (test_late_requests)
 }
 END_TEST
 
+/* With a reserve that cannot be filled, since everything is full, nothing
+ * comes back; who asks for it is told so.
+ */
+START_TEST (test_up_at_the_limit)
+{
+  struct zram_codec codec = { ZRAM_ALGORITHM_LZ4, 1 };
+  struct zram_memory_config config = { .contexts = 2, .reserve = 4 * MIB };
+  struct zram_tier tier = storage_init (&storage, 20 * MIB);
+  struct zram_move down = {
+    .from = ZRAM_LEVEL_RAM, .to = 0, .count = 100 * PAGE,
+  };
+  struct zram_move up = { .from = 0, .to = ZRAM_LEVEL_RAM };
+  uint64_t moved;
+  unsigned i;
+
+  config.mem_limit = zram_memory_minimum (&config, &codec) + 8 * MIB;
+  memory = zram_memory_create (&config);
+  ck_assert_ptr_nonnull (memory);
+  ck_assert_int_eq (zram_add_tier (memory, &tier), 0);
+  store = zram_open (memory, UINT64_C (1) << 30, &codec);
+  ck_assert_ptr_nonnull (store);
+  ck_assert_int_eq (zram_memory_start (memory), 0);
+  for (i = 0; i < 200; i++)
+    ck_assert_int_eq (write_page (i, 0), 0);
+  ck_assert_int_eq (zram_move (store, &down, &moved), 0);
+  while (write_page (i, 0) == 0)
+    i++;
+  ck_assert_uint_gt (i, 4000);
+  ck_assert (arena_is_low (&memory->pool.arena));
+  ck_assert_errno (zram_move (store, &up, &moved) == -1, ENOSPC);
+  zram_memory_stop (memory);
+  while (i--)
+    check_page (i, 0);
+  teardown ();
+}
+END_TEST
+
 static unsigned large_reads, held;
 
 static void
@@ -988,8 +1025,9 @@ UNIT_MAIN ("move", test_down_and_up, test_clean_copies,
            test_clean_copies_of_groups, test_which_pages, test_bad_moves,
            test_across, test_remove, test_remove_copies, test_add_at_the_limit,
            test_remove_slowly, test_stale_member, test_late_requests,
-           test_across_in_steps, test_remove_unreadable, test_remove_by_force,
-           test_remove_dead, test_remove_no_room, test_companions,
+           test_up_at_the_limit, test_across_in_steps, test_remove_unreadable,
+           test_remove_by_force, test_remove_dead, test_remove_no_room,
+           test_companions,
            test_read_while_cleaned, test_down_once,
            test_overwritten_on_the_way, test_clean_tiny,
            test_no_cleaning_for_nothing, test_others_free_memory,
