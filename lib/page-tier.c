@@ -9,7 +9,7 @@
  * the eight bytes, and leave their record.
  *
  * Where a tier is so slow to answer that its neighbours came along with a
- * record (tier.c), they come back as well, but only just: if nobody wants
+ * record (tier-io.c), they come back as well, but only just: if nobody wants
  * them they are among the first to go.
  */
 

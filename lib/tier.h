@@ -55,11 +55,15 @@ _Static_assert (TIER_SEGMENT_SIZE / SLOT_TIER_UNIT <= 1 << 15,
 /* What is read at most around a record. */
 #define TIER_NEIGHBOURS 65536
 
+/* A record and what is around it, in whole blocks. */
+#define TIER_BUFFER_SIZE (TIER_NEIGHBOURS + TIER_RECORD_MAX / TIER_BLOCK \
+                          * TIER_BLOCK + 2 * TIER_BLOCK)
+
 #define TIER_NR_MAX ZRAM_TIERS_MAX
 #define TIER_SEGMENTS_MAX (1 << 22)
 
 struct tier_record {
-  uint64_t checksum;            /* XXH64 of all that follows; see tier.c */
+  uint64_t checksum;            /* XXH64 of all that follows: tier-io.c */
   uint64_t page;                /* of a group, the first of its run */
   uint32_t store;               /* zram_store.number */
   uint16_t state;               /* SLOT_TIER or SLOT_TIER_GROUP */
@@ -117,8 +121,8 @@ struct tier {
   _Atomic uint64_t read_errors, write_errors;
   struct latency read_latency, write_latency;
 
-  /* What most take longer than (tier.c): a read before its first byte, ns;
-   * and each byte, ps.
+  /* What most take longer than (tier-io.c): a read before its first byte,
+   * ns; and each byte, ps.
    */
   _Atomic uint64_t read_ns, byte_ps;
 };
@@ -177,10 +181,24 @@ tiers_get (struct tiers *tiers, unsigned number)
     : NULL;
 }
 
+/* The tier that a word names. */
+static inline struct tier *
+tiers_of (struct tiers *tiers, uint64_t word)
+{
+  return tiers_get (tiers, slot_tier (word));
+}
+
 /* Memory that is charged for them. */
 uint64_t tiers_charged (const struct tiers *);
 
-/* ---- Segments ------------------------------------------------------ */
+/* ---- Segments (tier.c) --------------------------------------------- */
+
+/* Where it begins in the storage. */
+static inline uint64_t
+tier_segment_offset (uint32_t segment)
+{
+  return (uint64_t) segment * TIER_SEGMENT_SIZE;
+}
 
 /* A segment to write: its number, or 0 if none is free, or if it must not
  * be written now.  The last one, of a large tier the last ones, are for what
@@ -188,9 +206,6 @@ uint64_t tiers_charged (const struct tiers *);
  * others.
  */
 uint32_t tier_open_segment (struct tiers *, struct tier *, unsigned cleaned);
-
-/* Segments in which there is something, or may be. */
-uint32_t tier_used_segments (struct tier *);
 
 /* Whether that would find one, at least for cleaning. */
 bool tier_has_room (struct tiers *, struct tier *);
@@ -203,45 +218,17 @@ bool tiers_have_good_room (struct tiers *);
 /* Whether there are clean copies on them. */
 bool tiers_have_copies (const struct tiers *);
 
+/* Segments in which there is something, or may be. */
+uint32_t tier_used_segments (struct tier *);
+
 /* The time until a tier may be tried that cannot be written, ns; 0 if there
  * is none.
  */
 uint64_t tiers_retry_time (struct tiers *);
 
-/* The segment that is best worth cleaning, of those that have lost at least one
- * PARTth of what was in them; 0 if there is none.  Others come first when it
- * has been set aside.  If LIKE is not 0, one that was cleaned as often as that
- * is preferred: what has outlived as much is likely to live for as long.
- */
-uint32_t tier_to_clean (struct tier *, unsigned part, uint32_t like);
-void tier_set_aside (struct tier *, uint32_t segment);
-
-/* What is alive in it would take as much elsewhere (groups of which some
- * pages are): not before it has lost some more.
- */
-void tier_no_gain (struct tier *, uint32_t segment);
-
-/* One that was written long ago, and not read since; 0 if there is none. */
-uint32_t tier_coldest (struct tier *);
-
-/* It has been dealt with: others come first now. */
-void tier_defer (struct tier *, uint32_t segment);
-
-/* The next one after that which has pages; 0 if there is none. */
-uint32_t tier_next_full (struct tier *, uint32_t segment);
-
-/* FOUND pages are all that can be moved out of a segment.  False if more
- * are alive in it, because a record is damaged: then it cannot be cleaned,
- * and is left alone until nothing else is left to clean.
- */
-bool tier_can_clean (struct tier *, uint32_t segment, unsigned found);
-
-/* Read all of it.  False if that failed. */
-bool tier_read_segment (struct tier *, uint32_t segment, void *buf);
-
-/* Write it.  BUF is aligned to TIER_BLOCK.  False if that failed. */
-bool tier_write_segment (struct tiers *, struct tier *, uint32_t segment,
-                         const void *buf, size_t size);
+/* What became of writing one; UNANSWERED: nobody knows. */
+void tier_write_failed (struct tier *, uint32_t segment, bool unanswered);
+void tier_write_succeeded (struct tier *, uint32_t segment);
 
 /* What a word that names a record stands for, in units of
  * TIER_RECORD_ALIGN: of a group, a sixteenth.
@@ -278,7 +265,44 @@ void tier_close_segment (struct tier *, uint32_t segment, unsigned written);
  */
 bool tiers_poll (struct tiers *);
 
-/* ---- Records ------------------------------------------------------- */
+/* ---- Choosing (tier-choose.c) -------------------------------------- */
+
+/* The segment that is best worth cleaning, of those that have lost at least one
+ * PARTth of what was in them; 0 if there is none.  Others come first when it
+ * has been set aside.  If LIKE is not 0, one that was cleaned as often as that
+ * is preferred: what has outlived as much is likely to live for as long.
+ */
+uint32_t tier_to_clean (struct tier *, unsigned part, uint32_t like);
+void tier_set_aside (struct tier *, uint32_t segment);
+
+/* What is alive in it would take as much elsewhere (groups of which some
+ * pages are): not before it has lost some more.
+ */
+void tier_no_gain (struct tier *, uint32_t segment);
+
+/* One that was written long ago, and not read since; 0 if there is none. */
+uint32_t tier_coldest (struct tier *);
+
+/* It has been dealt with: others come first now. */
+void tier_defer (struct tier *, uint32_t segment);
+
+/* The next one after that which has pages; 0 if there is none. */
+uint32_t tier_next_full (struct tier *, uint32_t segment);
+
+/* FOUND pages are all that can be moved out of a segment.  False if more
+ * are alive in it, because a record is damaged: then it cannot be cleaned,
+ * and is left alone until nothing else is left to clean.
+ */
+bool tier_can_clean (struct tier *, uint32_t segment, unsigned found);
+
+/* ---- Reading and writing (tier-io.c) ------------------------------- */
+
+/* Read all of it.  False if that failed. */
+bool tier_read_segment (struct tier *, uint32_t segment, void *buf);
+
+/* Write it.  BUF is aligned to TIER_BLOCK.  False if that failed. */
+bool tier_write_segment (struct tiers *, struct tier *, uint32_t segment,
+                         const void *buf, size_t size);
 
 /* The length that a record of an object of SIZE bytes takes, in units of
  * the state's; 0 if that is too long.

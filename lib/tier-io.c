@@ -1,0 +1,268 @@
+/* nbdkit-zram-plugin: SPDX-License-Identifier: BSD-3-Clause */
+
+/* Reading and writing a tier: records, and what is around them.
+ *
+ * Nothing that is read is believed.  The checksum covers the record and,
+ * as its seed, where it stands, in which opening of the tier and in which
+ * life of the segment it was written.  So a sector that rotted, one of an
+ * earlier life of the segment and one of another server's data are all the
+ * same: EIO for that page, and for no other.
+ */
+
+#include <config.h>
+
+#include <errno.h>
+
+#include <xxhash.h>
+
+#include "clock.h"
+#include "tier.h"
+
+/* What is read around a record may make the read so much longer (a part of
+ * it), and is not worth it below so many bytes, nor if the record alone comes
+ * faster than that.  A disk that is far away, or that has to seek, passes; an
+ * SSD does not.
+ */
+#define NEIGHBOURS_PART 8
+#define NEIGHBOURS_MIN 16384
+#define NEIGHBOURS_NS 300000
+
+/* Steps of a running quantile are these parts of it, as powers of two: up
+ * for a sample that is larger, down for one that is smaller.  One in nine is
+ * smaller than where they balance.
+ */
+#define STEP_UP_SHIFT 6
+#define STEP_DOWN_SHIFT 3
+
+/* Odd, so that no two lives are the same; large, so that they are not the
+ * same as another place either.
+ */
+#define LIFE_FACTOR UINT64_C (0x9e3779b97f4a7c15)
+
+/* ---- Storage ------------------------------------------------------- */
+
+/* A sample moves the quantile by a step, however far from it it is.  Those
+ * that had to wait for a processor, or for each other, say nothing of the
+ * storage, and where processors have much to do they are many.
+ */
+static void
+note_sample (_Atomic uint64_t *quantile, uint64_t sample)
+{
+  uint64_t old = atomic_load_explicit (quantile, memory_order_relaxed);
+  uint64_t up = (old >> STEP_UP_SHIFT) + 1, down = (old >> STEP_DOWN_SHIFT) + 1;
+
+  /* Of two at once one is lost. */
+  atomic_store_explicit (quantile, old == 0 ? sample
+                         : sample > old ? old + up
+                         : old > down ? old - down : old,
+                         memory_order_relaxed);
+}
+
+/* What the first byte takes, if so many took so long. */
+static uint64_t
+first_byte_ns (const struct tier *tier, uint64_t ns, size_t count)
+{
+  uint64_t bytes = count * atomic_load_explicit (&tier->byte_ps,
+                                                 memory_order_relaxed) / 1000;
+
+  return ns > bytes ? ns - bytes : 1;
+}
+
+static bool
+read_storage (struct tier *tier, void *buf, size_t count, uint64_t offset)
+{
+  uint64_t start = clock_ns (), ns;
+  bool ok = tier->storage.ops->read (tier->storage.opaque, buf, count, offset)
+    == 0;
+
+  ns = clock_ns () - start;
+  atomic_fetch_add (&tier->reads, 1);
+  latency_add (&tier->read_latency, ns);
+  if (!ok)
+    atomic_fetch_add (&tier->read_errors, 1);
+  else if (count <= TIER_BUFFER_SIZE)
+    note_sample (&tier->read_ns, first_byte_ns (tier, ns, count));
+  return ok;
+}
+
+bool
+tier_read_segment (struct tier *tier, uint32_t segment, void *buf)
+{
+  return read_storage (tier, buf, TIER_SEGMENT_SIZE,
+                       tier_segment_offset (segment));
+}
+
+bool
+tier_write_segment (struct tiers *tiers, struct tier *tier, uint32_t segment,
+                    const void *buf, size_t size)
+{
+  uint64_t start = clock_ns (), ns;
+  bool ok = tier->storage.ops->write (tier->storage.opaque, buf, size,
+                                      tier_segment_offset (segment)) == 0;
+  int err = errno;
+
+  ns = clock_ns () - start;
+  atomic_fetch_add (&tier->writes, 1);
+  latency_add (&tier->write_latency, ns);
+  budget_spend (&tiers->budget, size);
+  if (!ok) {
+    tier_write_failed (tier, segment, err == EINPROGRESS);
+    return false;
+  }
+  tier_write_succeeded (tier, segment);
+  atomic_fetch_add (&tier->bytes_written, size);
+  note_sample (&tier->byte_ps, 1000 * ns / size);
+  return true;
+}
+
+/* ---- Records ------------------------------------------------------- */
+
+static unsigned
+unit_of (enum slot_state state)
+{
+  return state == SLOT_TIER ? TIER_PAGE_UNIT : TIER_GROUP_UNIT;
+}
+
+unsigned
+tier_length (enum slot_state state, size_t size)
+{
+  unsigned unit = unit_of (state);
+  size_t length = (sizeof (struct tier_record) + size + unit - 1) / unit;
+
+  return length <= TIER_LENGTH_MAX ? length : 0;
+}
+
+size_t
+tier_length_bytes (enum slot_state state, unsigned length)
+{
+  return (size_t) length * unit_of (state);
+}
+
+static uint64_t
+checksum (const struct tier *tier, uint32_t segment, unsigned offset,
+          const struct tier_record *record)
+{
+  const unsigned char *start = (const unsigned char *) record
+    + sizeof record->checksum;
+
+  return XXH64 (start, sizeof *record - sizeof record->checksum
+                       + record->size,
+                (tier->mark ^ (tier_segment_offset (segment) + offset))
+                + tier->segments[segment].life * LIFE_FACTOR);
+}
+
+void
+tier_seal (const struct tier *tier, uint32_t segment, unsigned offset,
+           struct tier_record *record)
+{
+  record->checksum = checksum (tier, segment, offset, record);
+}
+
+bool
+tier_is_sound (const struct tier *tier, uint32_t segment, unsigned offset,
+               const struct tier_record *record, size_t room)
+{
+  return room > sizeof *record && record->size <= room - sizeof *record
+    && record->checksum == checksum (tier, segment, offset, record);
+}
+
+/* ---- Reading ------------------------------------------------------- */
+
+/* How much to read where a record is: the blocks that it is in, or more if
+ * that is cheap enough.
+ */
+static unsigned
+window (const struct tier *tier)
+{
+  uint64_t read_ns = atomic_load_explicit (&tier->read_ns,
+                                           memory_order_relaxed);
+  uint64_t byte_ps = atomic_load_explicit (&tier->byte_ps,
+                                           memory_order_relaxed);
+  uint64_t size = TIER_NEIGHBOURS;
+
+  if (read_ns < NEIGHBOURS_NS)
+    return TIER_BLOCK;
+  while (size >= NEIGHBOURS_MIN
+         && size * byte_ps / 1000 > read_ns / NEIGHBOURS_PART)
+    size /= 2;
+  return size >= NEIGHBOURS_MIN ? size : TIER_BLOCK;
+}
+
+/* The window, which lies at a multiple of its size, and the whole record. */
+static void
+plan (struct tier_fetched *f, unsigned offset, size_t length)
+{
+  unsigned size = window (f->tier), end = offset + length;
+
+  f->wide = size > TIER_BLOCK;
+  f->from = offset / size * size;
+  end = end < f->from + size ? f->from + size
+    : (end + TIER_BLOCK - 1) / TIER_BLOCK * TIER_BLOCK;
+  f->count = end - f->from;
+}
+
+const struct tier_record *
+tier_fetched_find (const struct tier_fetched *f, uint64_t word)
+{
+  unsigned offset = slot_tier_offset (word);
+  size_t length = tier_length_bytes (slot_state (word),
+                                     slot_tier_length (word));
+  const struct tier_record *record;
+
+  if (slot_tier (word) != f->tier->number || slot_segment (word) != f->segment
+      || offset < f->from || offset + length > f->from + f->count)
+    return NULL;
+  record = (const void *) (f->buffer + (offset - f->from));
+  return tier_is_sound (f->tier, f->segment, offset, record, length)
+    ? record : NULL;
+}
+
+/* The neighbours may be what cannot be read. */
+static bool
+read_window (struct tier_fetched *f, uint64_t word)
+{
+  unsigned offset = slot_tier_offset (word);
+  size_t length = tier_length_bytes (slot_state (word),
+                                     slot_tier_length (word));
+  uint64_t start = tier_segment_offset (f->segment);
+
+  plan (f, offset, length);
+  if (read_storage (f->tier, f->buffer, f->count, start + f->from))
+    return true;
+  if (!f->wide)
+    return false;
+  f->wide = false;
+  f->from = offset / TIER_BLOCK * TIER_BLOCK;
+  f->count = (offset + length + TIER_BLOCK - 1) / TIER_BLOCK * TIER_BLOCK
+    - f->from;
+  return read_storage (f->tier, f->buffer, f->count, start + f->from);
+}
+
+int
+tiers_fetch (struct tiers *tiers, uint64_t word, struct tier_fetched *f)
+{
+  unsigned n = lend_take (&tiers->lent);
+  struct segment *segment;
+
+  *f = (struct tier_fetched) {
+    .tier = tiers_of (tiers, word), .segment = slot_segment (word),
+    .buffer = tiers->buffers + n * TIER_BUFFER_SIZE,
+  };
+  segment = &f->tier->segments[f->segment];
+  atomic_store_explicit (&segment->used, true, memory_order_relaxed);
+  if (read_window (f, word)) {
+    f->record = tier_fetched_find (f, word);
+    if (f->record)
+      return 0;
+    atomic_fetch_add (&f->tier->read_errors, 1);
+  }
+  lend_return (&tiers->lent, n);
+  errno = EIO;
+  return -1;
+}
+
+void
+tiers_put (struct tiers *tiers, const struct tier_fetched *f)
+{
+  lend_return (&tiers->lent, (f->buffer - tiers->buffers) / TIER_BUFFER_SIZE);
+}
