@@ -230,15 +230,19 @@ is_same (const struct remote *r, struct nbd_handle *nbd)
   return false;
 }
 
-/* The connection of a number, made if there is none. */
+/* The connection of a number, made if there is none.  What is sent on one that
+ * has ended is never answered, so look.
+ */
 static struct nbd_handle *
 connection (struct remote *r, unsigned n)
 {
   struct nbd_handle *nbd = r->handles[n];
   int err;
 
-  if (nbd)
+  if (nbd && is_alive (nbd))
     return nbd;
+  if (nbd)
+    nbd_close (nbd);
   nbd = connect_to (r->uri);
   if (nbd && !is_same (r, nbd)) {
     err = errno;
