@@ -139,7 +139,7 @@ remove_empty (struct zram_memory *memory, unsigned number)
   pthread_mutex_lock (&memory->writeback.working);
   tiers_poll (&memory->tiers);
   tier = tiers_get (&memory->tiers, number);
-  empty = tier_used_segments (tier) == 0;
+  empty = tier_count_segments (tier).used == 0;
   if (empty)
     tiers_remove (&memory->tiers, tier);
   pthread_mutex_unlock (&memory->writeback.working);

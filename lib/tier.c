@@ -327,16 +327,17 @@ tier_open_segment (struct tiers *tiers, struct tier *tier, unsigned cleaned)
   return n;
 }
 
-uint32_t
-tier_used_segments (struct tier *tier)
+struct tier_counts
+tier_count_segments (struct tier *tier)
 {
-  uint32_t used;
+  struct tier_counts counts;
 
   pthread_mutex_lock (&tier->lock);
-  used = tier->nr_segments - 1 - tier->nr_free - tier->nr_bad
-    - tier->nr_abandoned;
+  counts.free = tier->nr_free + tier->nr_bad;
+  counts.abandoned = tier->nr_abandoned;
   pthread_mutex_unlock (&tier->lock);
-  return used;
+  counts.used = tier->nr_segments - 1 - counts.free - counts.abandoned;
+  return counts;
 }
 
 /* Whether there are so many, or would be if the BAD ones counted. */
@@ -621,17 +622,17 @@ tiers_poll (struct tiers *tiers)
 void
 tier_stats (struct tier *tier, struct zram_tier_stats *stats)
 {
-  uint32_t used = tier_used_segments (tier);
+  struct tier_counts counts = tier_count_segments (tier);
 
   *stats = (struct zram_tier_stats) {
     .number = tier->number,
     .size = tier->storage.size,
     .segments = tier->nr_segments - 1,
-    .free_segments = tier->nr_segments - 1 - used - tier->nr_abandoned,
-    .abandoned_segments = tier->nr_abandoned,
+    .free_segments = counts.free,
+    .abandoned_segments = counts.abandoned,
     .pages = tier->pages,
     .clean_pages = tier->copies,
-    .bytes_stored = (uint64_t) used * TIER_SEGMENT_SIZE,
+    .bytes_stored = (uint64_t) counts.used * TIER_SEGMENT_SIZE,
     .bytes_live = tier->weight * TIER_RECORD_ALIGN,
     .bytes_in = tier->bytes_in,
     .bytes_written = tier->bytes_written,

@@ -218,8 +218,11 @@ bool tiers_have_good_room (struct tiers *);
 /* Whether there are clean copies on them. */
 bool tiers_have_copies (const struct tiers *);
 
-/* Segments in which there is something, or may be. */
-uint32_t tier_used_segments (struct tier *);
+/* How many segments are free; are abandoned; and have something in them. */
+struct tier_counts {
+  uint32_t free, abandoned, used;
+};
+struct tier_counts tier_count_segments (struct tier *);
 
 /* The time until a tier may be tried that cannot be written, ns; 0 if there
  * is none.
