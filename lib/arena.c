@@ -342,18 +342,30 @@ wait_for_keeper (struct arena *arena)
   return r->error == 0;
 }
 
-uint32_t
-arena_alloc (struct arena *arena, unsigned units)
+static uint32_t
+alloc (struct arena *arena, unsigned units, bool wait)
 {
   uint32_t unit;
 
   pthread_mutex_lock (&arena->lock);
   do
     unit = alloc_locked (arena, units);
-  while (unit == 0 && errno == EAGAIN && wait_for_keeper (arena));
+  while (unit == 0 && errno == EAGAIN && wait && wait_for_keeper (arena));
   note_reserve (arena);
   pthread_mutex_unlock (&arena->lock);
   return unit;
+}
+
+uint32_t
+arena_alloc (struct arena *arena, unsigned units)
+{
+  return alloc (arena, units, true);
+}
+
+uint32_t
+arena_try_alloc (struct arena *arena, unsigned units)
+{
+  return alloc (arena, units, false);
 }
 
 void

@@ -78,6 +78,9 @@ void arena_destroy (struct arena *);
  */
 uint32_t arena_alloc (struct arena *, unsigned units);
 
+/* The same, but with a reserve it does not wait: EAGAIN. */
+uint32_t arena_try_alloc (struct arena *, unsigned units);
+
 /* Give back a run, or any part of one.  Its memory stays resident until
  * arena_release takes it.
  */

@@ -449,18 +449,29 @@ insert (struct codecs *codecs, struct entry *entry)
   return -1;
 }
 
+/* Of algorithms that have no level 0, that is the preset one. */
+static struct zram_codec
+with_level (const struct zram_codec *wanted, int *min, int *max)
+{
+  struct zram_codec codec = {
+    .algorithm = wanted->algorithm, .level = wanted->level,
+  };
+  int preset;
+
+  zram_algorithm_levels (wanted->algorithm, min, max, &preset);
+  if (codec.level == 0 && codec.algorithm != ZRAM_ALGORITHM_ZSTD)
+    codec.level = preset;
+  return codec;
+}
+
 static int
 add (struct codecs *codecs, const struct zram_codec *wanted, bool group)
 {
+  int min, max, index;
   struct entry entry = {
-    .codec = { .algorithm = wanted->algorithm, .level = wanted->level },
-    .group = group,
+    .codec = with_level (wanted, &min, &max), .group = group,
   };
-  int min, max, preset, index;
 
-  zram_algorithm_levels (wanted->algorithm, &min, &max, &preset);
-  if (wanted->level == 0 && wanted->algorithm != ZRAM_ALGORITHM_ZSTD)
-    entry.codec.level = preset;
   if (entry.codec.level < min || entry.codec.level > max) {
     errno = EINVAL;
     return -1;
@@ -578,14 +589,16 @@ codecs_size_with (unsigned nr_contexts, const struct zram_codec *codec)
 }
 
 uint64_t
-codecs_growth (struct codecs *codecs, const struct zram_codec *codec)
+codecs_growth (struct codecs *codecs, const struct zram_codec *wanted)
 {
+  int min, max;
+  struct zram_codec codec = with_level (wanted, &min, &max);
   bool known;
 
   pthread_mutex_lock (&codecs->lock);
-  known = find (codecs, codec, false) >= 0;
+  known = find (codecs, &codec, false) >= 0;
   pthread_mutex_unlock (&codecs->lock);
-  return known ? 0 : codecs_size_with (codecs->nr_contexts, codec);
+  return known ? 0 : codecs_size_with (codecs->nr_contexts, &codec);
 }
 
 /* zstd's working memory for decompressing is some 96 KiB. */

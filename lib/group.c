@@ -41,7 +41,7 @@ group_create (struct zram_store *store, uint32_t owner, unsigned codec,
 {
   struct pool *pool = &store->memory->pool;
   struct group_header *header;
-  uint64_t offset = pool_alloc (pool, sizeof *header + size, owner);
+  uint64_t offset = pool_try_alloc (pool, sizeof *header + size, owner);
 
   if (offset == 0)
     return 0;

@@ -136,7 +136,7 @@ make_clean (struct zram_store *store, uint32_t owner, unsigned codec,
             const void *data, size_t size, uint64_t copy)
 {
   struct pool *pool = &store->memory->pool;
-  uint64_t offset = pool_alloc (pool, size + sizeof copy, owner);
+  uint64_t offset = pool_try_alloc (pool, size + sizeof copy, owner);
   unsigned char *object;
 
   if (offset == 0)

@@ -263,7 +263,8 @@ decode (struct zram_store *store, struct codec_reader *reader,
 }
 
 /* A word for the page at DATA, compressed by the codec in use to at most
- * MAX bytes; 0 if it does not get so small, or at the limit.
+ * MAX bytes; 0 if it does not get so small, or if there is no memory for it
+ * now.
  */
 static uint64_t
 encode_smaller (struct zram_store *store, struct codec_context *context,
@@ -276,14 +277,14 @@ encode_smaller (struct zram_store *store, struct codec_context *context,
 
   size = codecs_compress (memory->codecs, context, codec, data,
                           max < small ? max : small);
-  offset = size ? pool_alloc (&memory->pool, size, owner) : 0;
+  offset = size ? pool_try_alloc (&memory->pool, size, owner) : 0;
   if (offset == 0)
     return 0;
   memcpy (pool_object (&memory->pool, offset), context->object, size);
   return slot_word_ram (codec, size, offset);
 }
 
-/* The same, and as it is if it does not compress; 0 only at the limit. */
+/* The same, and as it is if it does not compress; 0 only for want of memory. */
 static uint64_t
 encode_somehow (struct zram_store *store, struct codec_context *context,
                 const void *data, uint32_t owner)
@@ -291,7 +292,7 @@ encode_somehow (struct zram_store *store, struct codec_context *context,
   struct pool *pool = &store->memory->pool;
   uint64_t word = encode_smaller (store, context, data, owner,
                                   ZRAM_PAGE_SIZE);
-  uint64_t offset = word ? 0 : pool_alloc (pool, ZRAM_PAGE_SIZE, owner);
+  uint64_t offset = word ? 0 : pool_try_alloc (pool, ZRAM_PAGE_SIZE, owner);
 
   if (offset == 0)
     return word;

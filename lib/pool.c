@@ -100,6 +100,7 @@ pool_destroy (struct pool *pool)
   pool->ops->destroy (pool);
   limit_uncharge (pool->arena.limit, pool->allocator_size);
   free (pool->allocator);
+  pool->descriptors = NULL;
   arena_destroy (&pool->arena);
 }
 
@@ -110,25 +111,37 @@ pool_small_max (const struct pool *pool)
 }
 
 static uint64_t
-alloc_whole_page (struct pool *pool, uint32_t owner)
+alloc_whole_page (struct pool *pool, uint32_t owner, bool wait)
 {
-  uint64_t offset = (uint64_t) arena_alloc (&pool->arena, 1) * ARENA_UNIT;
+  uint64_t offset = (uint64_t) pool_take_units (pool, 1, wait) * ARENA_UNIT;
 
   if (offset)
     *pool_descriptor (pool, offset) = POOL_WHOLE_PAGE | owner;
   return offset;
 }
 
-uint64_t
-pool_alloc (struct pool *pool, size_t size, uint32_t owner)
+static uint64_t
+alloc (struct pool *pool, size_t size, uint32_t owner, bool wait)
 {
   if (size > pool->ops->small_max && size <= ARENA_UNIT)
-    return alloc_whole_page (pool, owner);
+    return alloc_whole_page (pool, owner, wait);
   if (size == 0 || size > pool->ops->object_max) {
     errno = EINVAL;
     return 0;
   }
-  return pool->ops->alloc (pool, size, owner);
+  return pool->ops->alloc (pool, size, owner, wait);
+}
+
+uint64_t
+pool_alloc (struct pool *pool, size_t size, uint32_t owner)
+{
+  return alloc (pool, size, owner, true);
+}
+
+uint64_t
+pool_try_alloc (struct pool *pool, size_t size, uint32_t owner)
+{
+  return alloc (pool, size, owner, false);
 }
 
 uint64_t

@@ -58,6 +58,11 @@ size_t pool_small_max (const struct pool *);
  */
 uint64_t pool_alloc (struct pool *, size_t size, uint32_t owner);
 
+/* The same for what can be left undone: whoever holds locks that others need
+ * to make memory free must not wait for some.  Fails with EAGAIN instead.
+ */
+uint64_t pool_try_alloc (struct pool *, size_t size, uint32_t owner);
+
 /* The same, from free room that the pool has, even if the object wastes
  * much of it.  0 leaves errno as it was.
  */
@@ -107,7 +112,7 @@ struct pool_ops {
   size_t size;                  /* of pool->allocator, which is zeroed... */
   void (*init) (struct pool *);         /* ...before this is called */
   void (*destroy) (struct pool *);
-  uint64_t (*alloc) (struct pool *, size_t size, uint32_t owner);
+  uint64_t (*alloc) (struct pool *, size_t size, uint32_t owner, bool wait);
   uint64_t (*alloc_anywhere) (struct pool *, size_t size, uint32_t owner);
   void (*free) (struct pool *, uint64_t offset);
   void (*prefetch_free) (const struct pool *, uint64_t offset,
@@ -118,6 +123,14 @@ struct pool_ops {
 };
 
 extern const struct pool_ops zsmalloc_ops, zbud_ops;
+
+/* Units from the arena, for somebody who waits for memory or does not. */
+static inline uint32_t
+pool_take_units (struct pool *pool, unsigned units, bool wait)
+{
+  return wait ? arena_alloc (&pool->arena, units)
+    : arena_try_alloc (&pool->arena, units);
+}
 
 /* A unit's descriptor belongs to the allocator that took the unit.  The
  * top bit says that it is a whole-page object, and the rest its owner.

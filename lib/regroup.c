@@ -157,7 +157,8 @@ regroup_prepare (struct zram_memory *memory)
   const struct limit *limit = &memory->limit;
   uint64_t need = codecs_group_growth (memory->codecs) + WORK_MAX;
 
-  if (memory->regroup.pages == 0 || limit->max == 0)
+  if (memory->regroup.pages == 0 || limit->max == 0
+      || memory->regroup.charged)
     return;
   if (need <= (limit->max - limit_resident (limit)) / PREPARE_PART
       && have_work (memory))

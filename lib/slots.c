@@ -185,14 +185,18 @@ kill_page (slot *words)
   return false;
 }
 
-/* Retire the page that an entry names.  False if it is not empty. */
+/* Retire the page that an entry names, if any.  False if it is not empty: then
+ * no node above it is either.
+ */
 static bool
 retire_entry (struct slots *slots, slots_entry *entry)
 {
   uint32_t number = entry ? atomic_load (entry) : 0;
   slot *words;
 
-  if (number == 0 || number & SLOTS_DEAD)
+  if (number == 0)
+    return true;                /* it was never made; nodes above may be empty */
+  if (number & SLOTS_DEAD)
     return false;
   words = table_page (slots->table, number);
   if (!is_empty (words) || !kill_page (words))

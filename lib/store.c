@@ -98,6 +98,18 @@ wait_for_memory (struct zram_memory *memory, unsigned *tries)
   return hope;
 }
 
+/* The last page of a store that is no multiple of the page size is whole
+ * if the range reaches the end.
+ */
+static uint64_t
+count_to_page_end (const struct zram_store *store, uint64_t count,
+                   uint64_t offset)
+{
+  if (offset + count == store->size)
+    count += -store->size % ZRAM_PAGE_SIZE;
+  return count;
+}
+
 /* Write part of a page.  While memory is short whole pages are written in
  * turns; for others a tier may have to be waited for.
  */
@@ -138,6 +150,23 @@ write_in_page (struct zram_store *store, epoch_token **token,
   return r;
 }
 
+/* The same of data.  To write all that there is of the last page needs nothing
+ * of what was there.
+ */
+static int
+write_data (struct zram_store *store, epoch_token **token,
+            const unsigned char *buf, size_t count, uint64_t offset)
+{
+  unsigned char page[ZRAM_PAGE_SIZE];
+
+  if (offset % ZRAM_PAGE_SIZE || count == ZRAM_PAGE_SIZE
+      || offset + count != store->size)
+    return write_in_page (store, token, buf, count, offset);
+  memcpy (page, buf, count);
+  memset (page + count, 0, sizeof page - count);
+  return write_in_page (store, token, page, sizeof page, offset);
+}
+
 int
 zram_write (struct zram_store *store, const void *buf, size_t count,
             uint64_t offset)
@@ -152,7 +181,7 @@ zram_write (struct zram_store *store, const void *buf, size_t count,
   while (count && r == 0) {
     size_t n = first_part (count, offset);
 
-    r = write_in_page (store, &token, p, n, offset);
+    r = write_data (store, &token, p, n, offset);
     p += n;
     offset += n;
     count -= n;
@@ -219,18 +248,6 @@ zero_range (struct zram_store *store, epoch_token **token, uint64_t count,
   count -= whole * ZRAM_PAGE_SIZE;
   offset += whole * ZRAM_PAGE_SIZE;
   return count ? write_in_page (store, token, NULL, count, offset) : 0;
-}
-
-/* The last page of a store that is no multiple of the page size is whole
- * if the range reaches the end.
- */
-static uint64_t
-count_to_page_end (const struct zram_store *store, uint64_t count,
-                   uint64_t offset)
-{
-  if (offset + count == store->size)
-    count += -store->size % ZRAM_PAGE_SIZE;
-  return count;
 }
 
 static int
@@ -447,6 +464,31 @@ add_dictionary (struct zram_memory *memory, unsigned base,
   return index;
 }
 
+/* That of a store which is not opened after all.  errno stands. */
+static void
+drop_dictionary (struct zram_memory *memory, unsigned index)
+{
+  int err = errno;
+
+  pthread_mutex_lock (&memory->lock);
+  codecs_remove (memory->codecs, index);
+  memory_charge_codecs (memory);
+  pthread_mutex_unlock (&memory->lock);
+  errno = err;
+}
+
+static int
+init_tables (struct zram_store *store, uint64_t size)
+{
+  if (slots_init (&store->slots, &store->memory->table,
+                  (size - 1) / ZRAM_PAGE_SIZE + 1) == -1)
+    return -1;
+  if (policy_init (store) == 0)
+    return 0;
+  slots_destroy (&store->slots);
+  return -1;
+}
+
 /* Make what an open store needs, in a memory that has been charged for
  * the store itself.
  */
@@ -454,9 +496,12 @@ static int
 store_init (struct zram_store *store, struct zram_memory *memory,
             uint64_t size, const struct zram_codec *codec)
 {
-  int base = add_codec (memory, codec);
-  int index = base == -1 ? -1 : add_dictionary (memory, base, codec);
+  int base, index;
 
+  pthread_mutex_lock (&memory->lock);
+  base = add_codec (memory, codec);
+  index = base == -1 ? -1 : add_dictionary (memory, base, codec);
+  pthread_mutex_unlock (&memory->lock);
   if (index == -1)
     return -1;
   memset (store, 0, sizeof *store);
@@ -468,12 +513,10 @@ store_init (struct zram_store *store, struct zram_memory *memory,
     store->dictionary.generation = 1;
   else if (codec->algorithm == ZRAM_ALGORITHM_ZSTD && !codec->no_dictionary)
     dictionary_init (&store->dictionary, base);
-  if (slots_init (&store->slots, &memory->table,
-                  (size - 1) / ZRAM_PAGE_SIZE + 1) == -1)
-    return -1;
-  if (policy_init (store) == 0)
+  if (init_tables (store, size) == 0)
     return 0;
-  slots_destroy (&store->slots);
+  if (index != base)
+    drop_dictionary (memory, index);
   return -1;
 }
 

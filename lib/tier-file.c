@@ -439,7 +439,7 @@ zram_tier_file (const char *path, uint64_t wanted, unsigned flags,
     return 0;
   }
   err = errno;
-  if (request.created)
+  if (request.created && err != EBUSY)  /* then it is somebody else's now */
     unlink (path);
   errno = err;
   return -1;

@@ -146,7 +146,7 @@ alloc_buddy (struct pool *pool, struct set *set, unsigned chunks,
 }
 
 static uint64_t
-zbud_alloc (struct pool *pool, size_t size, uint32_t owner)
+zbud_alloc (struct pool *pool, size_t size, uint32_t owner, bool wait)
 {
   struct zbud *zbud = pool->allocator;
   unsigned n = owner / TABLE_LEAF_SLOTS % NR_SETS;
@@ -161,7 +161,7 @@ zbud_alloc (struct pool *pool, size_t size, uint32_t owner)
   if (offset)
     return offset;
 
-  unit = arena_alloc (&pool->arena, 1);
+  unit = pool_take_units (pool, 1, wait);
   if (unit == 0)
     return 0;
   pool->descriptors[unit] = n;

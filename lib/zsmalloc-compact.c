@@ -314,7 +314,7 @@ compact_one (struct pass *pass, struct zs_class *class, bool *freed)
     return false;
 
   if (extra)
-    spare = zs_create (pass->pool, class, extra);
+    spare = zs_create (pass->pool, class, extra, false);
   if (extra == 0 || spare.first)
     evacuate (pass->pool, &z, &spare, pass->budget);
   if (spare.first) {            /* it was not needed after all */

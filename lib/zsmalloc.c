@@ -162,11 +162,12 @@ zs_fullest (const struct pool *pool, const struct zs_class *class)
 /* ---- Zspages come and go ------------------------------------------- */
 
 struct zspage
-zs_create (struct pool *pool, struct zs_class *class, unsigned units)
+zs_create (struct pool *pool, struct zs_class *class, unsigned units,
+           bool wait)
 {
   struct zsmalloc *zs = pool->allocator;
   unsigned index = class - zs->classes, place;
-  uint32_t first = arena_alloc (&pool->arena, units);
+  uint32_t first = pool_take_units (pool, units, wait);
   struct zspage z = zspage_at (pool, first, units, index);
 
   if (first == 0)
@@ -260,9 +261,9 @@ borrow (struct pool *pool, struct zs_class *class, size_t size_max,
 /* An object from a new zspage of so many units. */
 static uint64_t
 take_from_zspage_of (struct pool *pool, struct zs_class *class,
-                     unsigned units, uint32_t owner)
+                     unsigned units, uint32_t owner, bool wait)
 {
-  struct zspage z = zs_create (pool, class, units);
+  struct zspage z = zs_create (pool, class, units, wait);
   uint64_t offset;
 
   if (z.first == 0)
@@ -276,7 +277,8 @@ take_from_zspage_of (struct pool *pool, struct zs_class *class,
 
 /* An object from a zspage that is made for it. */
 static __attribute__ ((noinline)) uint64_t
-take_from_new (struct pool *pool, struct zs_class *class, uint32_t owner)
+take_from_new (struct pool *pool, struct zs_class *class, uint32_t owner,
+               bool wait)
 {
   uint64_t objects, offset;
 
@@ -290,17 +292,18 @@ take_from_new (struct pool *pool, struct zs_class *class, uint32_t owner)
       return offset;
   }
   return take_from_zspage_of (pool, class,
-                              zs_best_units (class->size, objects), owner);
+                              zs_best_units (class->size, objects), owner,
+                              wait);
 }
 
 static uint64_t
-zs_alloc (struct pool *pool, size_t size, uint32_t owner)
+zs_alloc (struct pool *pool, size_t size, uint32_t owner, bool wait)
 {
   struct zsmalloc *zs = pool->allocator;
   struct zs_class *class = &zs->classes[zs_class_index (size)];
   uint64_t offset = take_from_class (pool, class, owner);
 
-  return offset ? offset : take_from_new (pool, class, owner);
+  return offset ? offset : take_from_new (pool, class, owner, wait);
 }
 
 /* From a zspage of any length that there is memory for, or from any class
@@ -315,7 +318,7 @@ zs_alloc_anywhere (struct pool *pool, size_t size, uint32_t owner)
   uint64_t offset = 0;
 
   while (offset == 0 && --units && class->capacities[units])
-    offset = take_from_zspage_of (pool, class, units, owner);
+    offset = take_from_zspage_of (pool, class, units, owner, true);
   return offset ? offset : borrow (pool, class, ZS_SMALL_MAX, owner);
 }
 

@@ -113,10 +113,11 @@ zs_offset (const struct zspage *z, unsigned index)
   return (uint64_t) z->first * ARENA_UNIT + index * z->class->size;
 }
 
-/* Make a zspage, which is on no list.  No lock is held.  Its first is 0,
- * and errno is set, on failure.
+/* Make a zspage, which is on no list.  No lock of the allocator's is held.
+ * Its first is 0, and errno is set, on failure.
  */
-struct zspage zs_create (struct pool *, struct zs_class *, unsigned units);
+struct zspage zs_create (struct pool *, struct zs_class *, unsigned units,
+                         bool wait);
 
 /* The functions that follow are called with the class locked. */
 

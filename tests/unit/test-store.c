@@ -336,6 +336,104 @@ END_TEST
 
 /* Memory comes back after a trim, down to what is kept for writes. */
 /* Address space ends where no limit does: another error says so. */
+/* To write all of the last page needs nothing of what was there. */
+START_TEST (test_lost_tail)
+{
+  const uint64_t tail = 4 * PAGE;
+  uint64_t old;
+  slot *s;
+
+  setup (tail + 1000);
+  write_pages (PAGES_TEXT, 0, 4);
+  ck_assert_int_eq (zram_write (store, buf, 1000, tail), 0);
+  s = slots_find (&store->slots, 4);
+  old = slot_peek (s);
+  ck_assert (slot_try_change (s, old, slot_word_lost ()));
+  page_replaced (store, old, slot_word_lost ());
+  ck_assert_errno (zram_read (store, back, 1000, tail) == -1, EIO);
+  ck_assert_errno (zram_write (store, buf, 999, tail) == -1, EIO);
+  ck_assert_errno (zram_write (store, buf, 999, tail + 1) == -1, EIO);
+  ck_assert_uint_eq (stats ().lost_pages, 1);
+  ck_assert_int_eq (zram_write (store, buf, 1000, tail), 0);
+  ck_assert_uint_eq (stats ().lost_pages, 0);
+  ck_assert_int_eq (zram_read (store, back, 1000, tail), 0);
+  ck_assert_int_eq (memcmp (buf, back, 1000), 0);
+  teardown ();
+}
+END_TEST
+
+/* What writes that fail have made of the directory goes again. */
+START_TEST (test_failed_far_away)
+{
+  struct zram_memory_config config = { .contexts = 2 };
+  struct zram_codec codec = { .algorithm = ZRAM_ALGORITHM_NONE };
+  uint64_t range = INT64_MAX / PAGE, offset;
+  unsigned i, n, left, fails = 0;
+
+  pages_fill (&rng, PAGES_RANDOM, buf, PAGE);
+  config.mem_limit = zram_memory_minimum (&config, &codec) + (2 << 20);
+  memory = zram_memory_create (&config);
+  ck_assert_ptr_nonnull (memory);
+  store = zram_open (memory, INT64_MAX, &codec);
+  ck_assert_ptr_nonnull (store);
+  for (n = 0; zram_write (store, buf, PAGE, n * PAGE) == 0; n++)
+    ;
+  ck_assert_uint_gt (n, 300);
+  for (left = n; left > n / 2;) {
+    offset = (range / 2 + rng_below (&rng, range / 2)) * PAGE;
+    if (zram_write (store, buf, PAGE, offset) == 0) {
+      ck_assert_int_eq (zram_trim (store, PAGE, offset), 0);
+      left--;
+      continue;
+    }
+    fails++;
+    ck_assert_int_eq (zram_trim (store, PAGE, --left * PAGE), 0);
+  }
+  ck_assert_uint_gt (fails, 2);
+  ck_assert_int_eq (zram_trim (store, INT64_MAX, 0), 0);
+  zram_memory_settle (memory);
+  ck_assert_uint_eq (slots_nr_table_pages (&store->slots), 1);
+  for (i = 0; i < n; i++)
+    ck_assert_int_eq (zram_write (store, buf, PAGE, i * PAGE), 0);
+  ck_assert_uint_eq (zram_memory_check (memory, stderr), 0);
+  zram_close (store);
+  zram_memory_destroy (memory);
+}
+END_TEST
+
+/* A store for which there is no room leaves no dictionary behind. */
+START_TEST (test_failed_open)
+{
+  static unsigned char dictionary[4096];
+  struct zram_memory_config config = { .contexts = 2 };
+  struct zram_codec codec = {
+    .algorithm = ZRAM_ALGORITHM_ZSTD, .level = 3,
+    .dictionary = dictionary, .dictionary_size = sizeof dictionary,
+  };
+  unsigned indexes[64], failed = 0;
+
+  pages_fill (&rng, PAGES_RANDOM, dictionary, sizeof dictionary);
+  for (config.mem_limit = 65536;; config.mem_limit += PAGE) {
+    memory = zram_memory_create (&config);
+    if (memory == NULL)
+      continue;
+    store = zram_open (memory, 1 << 20, &codec);
+    if (store)
+      break;
+    failed++;
+    ck_assert_int_eq (errno, ENOSPC);
+    zram_memory_settle (memory);
+    zram_memory_settle (memory);
+    ck_assert_uint_eq (codecs_dictionaries (memory->codecs, indexes, 64), 0);
+    zram_memory_destroy (memory);
+  }
+  ck_assert_uint_gt (failed, 3);
+  ck_assert_uint_eq (codecs_dictionaries (memory->codecs, indexes, 64), 1);
+  zram_close (store);
+  zram_memory_destroy (memory);
+}
+END_TEST
+
 START_TEST (test_address_space_ends)
 {
   struct zram_memory_config config = {
@@ -527,6 +625,7 @@ END_TEST
 
 UNIT_MAIN ("store", test_bad_arguments, test_minimum_is_enough, test_sizes,
            test_counters, test_slot_table, test_extents, test_limit,
+           test_lost_tail, test_failed_far_away, test_failed_open,
            test_address_space_ends, test_memory_returns, test_worker,
            test_two_stores, test_two_stores_share_the_limit,
            test_damaged_object, test_validator_sees_faults)
