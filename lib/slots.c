@@ -195,7 +195,7 @@ retire_entry (struct slots *slots, slots_entry *entry)
   slot *words;
 
   if (number == 0)
-    return true;                /* it was never made; nodes above may be empty */
+    return true;                /* never made, but nodes above may be empty */
   if (number & SLOTS_DEAD)
     return false;
   words = table_page (slots->table, number);

@@ -41,6 +41,7 @@
 
 #include "clock.h"
 #include "lend.h"
+#include "memory.h"
 #include "tier-mark.h"
 #include "tier.h"
 #include "zram.h"
@@ -471,11 +472,31 @@ look_at (struct remote *r)
   return lend_init (&r->lent, r->nr);
 }
 
+/* Whether a tier of the memory begins like that. */
+static bool
+is_used (struct zram_memory *memory, const unsigned char *start)
+{
+  struct tiers *tiers = &memory->tiers;
+  bool used = false;
+  unsigned i;
+
+  pthread_mutex_lock (&tiers->lock);
+  for (i = 0; i < tiers->nr; i++) {
+    const struct zram_tier *storage = &tiers->order[i]->storage;
+
+    used |= storage->ops == &remote_ops
+      && memcmp (((const struct remote *) storage->opaque)->mark, start,
+                 TIER_MARK_SIZE) == 0;
+  }
+  pthread_mutex_unlock (&tiers->lock);
+  return used;
+}
+
 /* Leave alone what is not ours; then say that it is.  All by the first
  * connection: there is no mark yet that others could look for.
  */
 static int
-claim (struct remote *r, bool force)
+claim (struct remote *r, struct zram_memory *memory, bool force)
 {
   struct nbd_handle *nbd = r->handles[0];
   unsigned char *buf = malloc (TIER_SEGMENT_SIZE);
@@ -486,8 +507,10 @@ claim (struct remote *r, bool force)
   if (r->size < 2 * TIER_SEGMENT_SIZE)
     errno = EINVAL;
   else if (request (nbd, READ, buf, TIER_SEGMENT_SIZE, 0) == DONE) {
-    errno = EEXIST;
-    if ((force || tier_mark_allows (buf, TIER_SEGMENT_SIZE))
+    bool used = is_used (memory, buf);
+
+    errno = used ? EBUSY : EEXIST;
+    if (!used && (force || tier_mark_allows (buf, TIER_SEGMENT_SIZE))
         && tier_mark_fill (buf)
         && request (nbd, WRITE, buf, TIER_SEGMENT_SIZE, 0) == DONE) {
       memcpy (r->mark, buf, sizeof r->mark);
@@ -499,8 +522,8 @@ claim (struct remote *r, bool force)
 }
 
 int
-zram_tier_nbd (const char *uri, bool force, zram_tier_say_fn *say,
-               struct zram_tier *tier)
+zram_tier_nbd (struct zram_memory *memory, const char *uri, bool force,
+               zram_tier_say_fn *say, struct zram_tier *tier)
 {
   struct remote *r = calloc (1, sizeof *r);
   int err;
@@ -510,7 +533,7 @@ zram_tier_nbd (const char *uri, bool force, zram_tier_say_fn *say,
   pthread_mutex_init (&r->lock, NULL);
   r->say = say;
   r->uri = strdup (uri);
-  if (r->uri && look_at (r) == 0 && claim (r, force) == 0) {
+  if (r->uri && look_at (r) == 0 && claim (r, memory, force) == 0) {
     *tier = (struct zram_tier) { &remote_ops, r, r->size };
     return 0;
   }

@@ -286,11 +286,11 @@ typedef void zram_tier_say_fn (const char *name, const char *sentence);
  * so, and one on which nothing moves for ten is taken for broken.  Then, and
  * if the server comes back with another export, reads and writes fail at
  * once; whether it is back is looked for now and then.  SAY may be NULL.  -1
- * and errno: EROFS if the export is read-only, EEXIST and EINVAL as above,
- * or whatever libnbd says.
+ * and errno: EROFS if the export is read-only, EBUSY if the memory has a tier
+ * there already, EEXIST and EINVAL as above, or whatever libnbd says.
  */
-int zram_tier_nbd (const char *uri, bool force, zram_tier_say_fn *say,
-                   struct zram_tier *);
+int zram_tier_nbd (struct zram_memory *, const char *uri, bool force,
+                   zram_tier_say_fn *say, struct zram_tier *);
 
 /* Use a tier, below those that there are; I/O may go on meanwhile.  What the
  * memory has, it closes; so does this if it

@@ -146,17 +146,38 @@ say (const char *uri, const char *sentence)
 }
 
 static int
-open_tier (const struct tier_parameters *p, bool swap, struct zram_tier *tier)
+open_tier (struct zram_memory *memory, const struct tier_parameters *p,
+           bool swap, struct zram_tier *tier)
 {
   unsigned flags = (p->force ? ZRAM_TIER_FORCE : 0)
     | (swap ? ZRAM_TIER_SWAP : 0);
 
-  return p->uri ? zram_tier_nbd (p->place, p->force, say, tier)
+  return p->uri ? zram_tier_nbd (memory, p->place, p->force, say, tier)
     : zram_tier_file (p->place, p->size, flags, tier);
 }
 
 static void
-complain_of_opening (const char *text)
+complain_of_uri (const char *text)
+{
+  switch (errno) {
+  case EEXIST:
+    complain ("tier=%s: there is something on it, which tier-force=true "
+              "would overwrite", text);
+    break;
+  case EBUSY:
+    complain ("tier=%s: this server uses that export already", text);
+    break;
+  case EINVAL:
+    complain ("tier=%s: this is no URI that libnbd understands, or the export "
+              "has less than 2M", text);
+    break;
+  default:
+    complain ("tier=%s: the NBD server cannot be used: %m", text);
+  }
+}
+
+static void
+complain_of_file (const char *text)
 {
   switch (errno) {
   case EEXIST:
@@ -200,8 +221,11 @@ tier_add (struct zram_memory *memory, const struct tier_parameters *p,
   struct zram_tier tier;
 
   announce (p, swap);
-  if (open_tier (p, swap, &tier) == -1) {
-    complain_of_opening (p->text);
+  if (open_tier (memory, p, swap, &tier) == -1) {
+    if (p->uri)
+      complain_of_uri (p->text);
+    else
+      complain_of_file (p->text);
     return -1;
   }
   if (zram_add_tier (memory, &tier) == 0)

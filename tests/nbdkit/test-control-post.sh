@@ -100,6 +100,7 @@ refused 400 "tier=$tmp/t" 2M -- "/tier/add?tier=$tmp/t&tier-size=1M"
 refused 400 "tier=nbd+unix:///?socket=$tmp/none" -- /tier/add --get \
         --data-urlencode "tier=nbd+unix:///?socket=$tmp/none"
 refused 502 tier=nbd://127.0.0.1:1 -- '/tier/add?tier=nbd://127.0.0.1:1'
+refused 400 tier=nbd+unix:/// URI -- '/tier/add?tier=nbd%2Bunix:///'
 yes 'not empty' | head -c 8M > "$tmp/data" || :
 refused 409 "tier=$tmp/data" tier-force -- "/tier/add?tier=$tmp/data"
 eq "size of somebody's file" "$(stat -c %s "$tmp/data")" $((8 << 20))

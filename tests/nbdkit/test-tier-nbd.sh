@@ -35,6 +35,15 @@ at_least "what the other server stores" \
 nbdcopy "${uri[disk]}" "$tmp/copy"
 cmp -n $((32 << 20)) "$tmp/data" "$tmp/copy"
 
+# It is not taken for a second tier.
+eq "POST /tier/add of the same export" \
+   "$(post /tier/add --get --data-urlencode "tier=${uri[far]}" \
+           -d tier-force=true)" 409
+grep -F already "$tmp/body"
+eq "tiers" "$(stats disk | jq '.tiers | length')" 1
+nbdcopy "${uri[disk]}" "$tmp/copy"
+cmp -n $((32 << 20)) "$tmp/data" "$tmp/copy"
+
 # What is trimmed here is trimmed there.
 trimmed ()
 {
