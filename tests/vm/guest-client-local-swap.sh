@@ -70,6 +70,12 @@ refused 3 'it is local swap' detach /dev/nbd0
 status_of nbd0 kind local-swap
 status_of nbd0 state attached
 eq "mode of the directory" "$(stat -c %a /run/nbd-zram/local)" 700
+# Where nobody knows any more whose disk is swapped on, the server goes on.
+mv /run/nbd-zram/nbd0 "$tmp/state"
+refused 3 'nbd0 is swapped on' local-swap --off
+refused 3 'nbd0 is swapped on' local-swap 256M --mem-limit 60%
+mv "$tmp/state" /run/nbd-zram/nbd0
+status_of nbd0 state attached
 # What warming it up has written is gone again.
 at_most "what is stored" "$(local_stat orig_data_size)" 8192
 eq "reserve_waits" "$(local_stat reserve_waits)" 0
