@@ -386,7 +386,7 @@ make_object (slot *s, const unsigned char *data)
 static void
 walk (uint64_t slots)
 {
-  bool later;
+  bool later = false;
 
   pthread_mutex_lock (&memory->lock);
   aging_walk (store, slots, false, &later);
