@@ -409,21 +409,20 @@ remote_write (void *opaque, const void *buf, size_t count, uint64_t offset)
   return do_request (opaque, WRITE, (void *) buf, count, offset);
 }
 
-/* It is only a favour, and there may be thousands: not worth to connect or
- * to try again.
+/* It is only a favour, and there may be thousands: not worth to try again, nor
+ * to try at all where the server is down.
  */
 static int
 remote_discard (void *opaque, uint64_t count, uint64_t offset)
 {
   struct remote *r = opaque;
-  enum outcome outcome = DONE;
+  enum outcome outcome;
   unsigned n;
 
   if (!r->can_trim || !is_up (r))
     return 0;
   n = lend_take (&r->lent);
-  if (r->handles[n])
-    outcome = try_requests (r, n, 1, DISCARD, NULL, count, offset);
+  outcome = try_requests (r, n, 1, DISCARD, NULL, count, offset);
   lend_return (&r->lent, n);
   errno = EINPROGRESS;
   return outcome == UNANSWERED ? -1 : 0;
