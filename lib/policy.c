@@ -13,6 +13,13 @@
 
 #define CLUSTER_PAGES GROUP_PAGES_MAX
 
+/* Pages of a hot cluster come back for one use where so many of its pages were
+ * used lately: are younger than those are kept that may come back (aging.c).
+ * Where there are fewer, a page or two are all that is hot, and the others are
+ * not worth the memory.
+ */
+#define CLUSTER_YOUNG 5
+
 /* More clusters than this (4 TiB) are not told apart. */
 #define CLUSTERS_MAX (UINT64_C (1) << 26)
 
@@ -83,14 +90,19 @@ flags_of (uint64_t word)
 bool
 policy_visit (struct zram_store *store, const slot *s, uint64_t page)
 {
-  unsigned flags = 0, i;
+  unsigned flags = 0, young = 0, i;
 
   if (!store->policy.on)
     return false;
-  for (i = 0; i < CLUSTER_PAGES; i++)
-    flags |= flags_of (slot_peek (&s[i]));
+  for (i = 0; i < CLUSTER_PAGES; i++) {
+    uint64_t word = slot_peek (&s[i]);
+
+    flags |= flags_of (word);
+    young += flags_of (word) && slot_age (word) < AGING_IDLE - 1;
+  }
   return flags
-    && smq_visit (&store->policy.smq, page / CLUSTER_PAGES, flags);
+    && smq_visit (&store->policy.smq, page / CLUSTER_PAGES, flags)
+    && young >= CLUSTER_YOUNG;
 }
 
 void

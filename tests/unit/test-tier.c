@@ -608,6 +608,40 @@ START_TEST (test_policy_keeps_the_young)
 }
 END_TEST
 
+/* What is beside many pages that are used comes back when it is read, and what
+ * is beside one does not.
+ */
+START_TEST (test_policy_brings_back)
+{
+  struct zram_move out = {
+    .from = ZRAM_LEVEL_RAM, .to = ZRAM_LEVEL_TIERS, .count = 32 * PAGE,
+  };
+  uint64_t moved;
+  unsigned i, round;
+
+  policy = ZRAM_POLICY_SMQ;
+  setup (4 * MIB);
+  for (i = 0; i < 32; i++)
+    ck_assert_int_eq (write_page (i, 0), 0);
+  ck_assert_int_eq (zram_move (store, &out, &moved), 0);
+  ck_assert_uint_eq (moved, 32);
+  for (round = 0; round < 8; round++) {
+    check_page (3, 0);
+    for (i = 16; i < 24; i++)
+      check_page (i, 0);
+    pthread_mutex_lock (&memory->lock);
+    while (!aging_hurry (store))
+      ;
+    pthread_mutex_unlock (&memory->lock);
+  }
+  check_page (4, 0);
+  ck_assert (is_on_tier (4));
+  check_page (24, 0);
+  ck_assert (!is_on_tier (24));
+  teardown ();
+}
+END_TEST
+
 /* Time goes by once for all stores, or for none. */
 START_TEST (test_time_of_two_stores)
 {
@@ -778,7 +812,8 @@ UNIT_MAIN ("tier", test_more_than_memory, test_segments_come_back,
            test_groups_on_a_tier,
            test_bad_tiers, test_file_of_others, test_file,
            test_overwritten_while_gathered, test_overwritten_since_chosen,
-           test_policy_keeps_the_young, test_time_of_two_stores,
+           test_policy_keeps_the_young, test_policy_brings_back,
+           test_time_of_two_stores,
            test_policy_without_room,
            test_threads,
            test_threads_and_faults, test_model)
