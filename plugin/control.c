@@ -300,13 +300,14 @@ make_job (struct exchange *exchange)
 
 static enum MHD_Result
 take_parameter (void *opaque, enum MHD_ValueKind kind, const char *key,
-                const char *value)
+                size_t key_length, const char *value, size_t length)
 {
   struct exchange *exchange = opaque;
 
   (void) kind;
+  (void) key_length;
   return request_parameter (&exchange->request, key, value ? value : "",
-                            &exchange->answer) ? MHD_YES : MHD_NO;
+                            length, &exchange->answer) ? MHD_YES : MHD_NO;
 }
 
 /* Find out what is wanted.  False if it has been answered. */
@@ -323,8 +324,8 @@ parse_request (struct exchange *exchange, const char *method, const char *url)
                   "parameters belong into the URL (curl --get -X POST)");
     return false;
   }
-  MHD_get_connection_values (exchange->connection, MHD_GET_ARGUMENT_KIND,
-                             take_parameter, exchange);
+  MHD_get_connection_values_n (exchange->connection, MHD_GET_ARGUMENT_KIND,
+                               take_parameter, exchange);
   return answer->status == 0 && request_complete (request, answer);
 }
 

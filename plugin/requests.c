@@ -32,8 +32,11 @@
 
 #define JSON_TYPE "application/json"
 
-/* The most of a complaint that is answered, in bytes. */
-#define COMPLAINT_MAX 1024
+/* The most of a value and of a complaint, in bytes: there may be two values in
+ * one.
+ */
+#define VALUE_MAX 2048
+#define COMPLAINT_MAX (2 * VALUE_MAX + 1024)
 
 enum {
   HTTP_OK = 200,
@@ -109,6 +112,7 @@ status_of (int err)
 {
   switch (err) {
   case EACCES:
+  case EFBIG:
   case EINVAL:
   case EISDIR:
   case ENAMETOOLONG:
@@ -661,10 +665,20 @@ find_parameter (const struct action *action, const char *key)
 }
 
 static int
-set_parameter (struct request *request, const char *key, const char *value)
+set_parameter (struct request *request, const char *key, const char *value,
+               size_t length)
 {
   const struct parameter *p = find_parameter (request->action, key);
 
+  if (length > VALUE_MAX) {
+    complain ("%s=: the value has %zu bytes, the most is %d", key, length,
+              VALUE_MAX);
+    return -1;
+  }
+  if (strlen (value) != length) {
+    complain ("%s=%s: there is a zero byte in the value", key, value);
+    return -1;
+  }
   if (p && !(request->given & p->bit)) {
     request->given |= p->bit;
     return p->set (request, key, value);
@@ -677,7 +691,7 @@ set_parameter (struct request *request, const char *key, const char *value)
 /* GET ignores what it does not know, as is the custom. */
 bool
 request_parameter (struct request *request, const char *key,
-                   const char *value, struct answer *answer)
+                   const char *value, size_t length, struct answer *answer)
 {
   char message[COMPLAINT_MAX] = "";
   int r;
@@ -685,7 +699,7 @@ request_parameter (struct request *request, const char *key,
   if (is_get (request->action))
     return true;
   complain_into (message, sizeof message);
-  r = set_parameter (request, key, value);
+  r = set_parameter (request, key, value, length);
   complain_into (NULL, 0);
   if (r == -1)
     answer_error (answer, HTTP_BAD_REQUEST, message);

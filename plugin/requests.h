@@ -4,7 +4,7 @@
  *
  *     struct request r = { .disk = disk };
  *     if (request_begin (&r, "POST", "/idle", &answer)
- *         && request_parameter (&r, "age", "60", &answer)
+ *         && request_parameter (&r, "age", "60", 2, &answer)
  *         && request_complete (&r, &answer))
  *       request_run (&r, &answer);
  *     request_free (&r);
@@ -48,9 +48,9 @@ struct request {
 bool request_begin (struct request *, const char *method, const char *url,
                     struct answer *);
 
-/* One parameter. */
+/* One parameter.  LENGTH bytes of VALUE were sent; a zero byte follows. */
 bool request_parameter (struct request *, const char *key,
-                        const char *value, struct answer *);
+                        const char *value, size_t length, struct answer *);
 
 /* There are no more. */
 bool request_complete (struct request *, struct answer *);

@@ -218,8 +218,16 @@ int
 tier_add (struct zram_memory *memory, const struct tier_parameters *p,
           bool swap)
 {
+  struct zram_memory_stats stats;
   struct zram_tier tier;
 
+  zram_memory_stats (memory, &stats);
+  if (stats.nr_tiers == ZRAM_TIERS_MAX) {
+    complain ("tier=%s: there are %d tiers already, and there may be no more",
+              p->text, ZRAM_TIERS_MAX);
+    errno = EBUSY;
+    return -1;
+  }
   announce (p, swap);
   if (open_tier (memory, p, swap, &tier) == -1) {
     if (p->uri)
@@ -231,8 +239,6 @@ tier_add (struct zram_memory *memory, const struct tier_parameters *p,
   if (zram_add_tier (memory, &tier) == 0)
     return 0;
   complain ("tier=%s: %s", p->text, errno == ENOSPC
-            ? "mem-limit leaves no room for what it takes, or there are "
-              "eight tiers already"
-            : strerror (errno));
+            ? "mem-limit leaves no room for what it takes" : strerror (errno));
   return -1;
 }

@@ -96,6 +96,7 @@ refused 400 tier-force=maybe -- "/tier/add?tier=$tmp/t&tier-force=maybe"
 refused 400 tier-size=8M export -- '/tier/add?tier=nbd://x&tier-size=8M'
 refused 400 "tier=$tmp/none/t" -- "/tier/add?tier=$tmp/none/t&tier-size=8M"
 refused 400 "tier=$tmp/t" -- "/tier/add?tier=$tmp/t"
+refused 400 "tier=$tmp/t" 'too large' -- "/tier/add?tier=$tmp/t&tier-size=7E"
 refused 400 "tier=$tmp/t" 2M -- "/tier/add?tier=$tmp/t&tier-size=1M"
 refused 400 "tier=nbd+unix:///?socket=$tmp/none" -- /tier/add --get \
         --data-urlencode "tier=nbd+unix:///?socket=$tmp/none"
@@ -115,7 +116,10 @@ refused 400 tier-force -- '/tier/remove?tier=0&tier-force=true'
 # What was sent comes back in the error, and that is JSON all the same.
 refused 400 'a"b\c' -- '/writeback?type=a%22b%5Cc'
 refused 400 'type=??' -- '/writeback?type=%FF%0A'
-refused 400 type=xxxx -- "/writeback?type=$(printf 'x%.0s' {1..3000})"
+refused 400 type= 3000 2048 -- "/writeback?type=$(printf 'x%.0s' {1..3000})"
+refused 400 type=xxxx incompressible \
+        -- "/writeback?type=$(printf 'x%.0s' {1..2048})"
+refused 400 type=idle zero -- '/writeback?type=idle%00huge'
 
 # Nothing of this was done, and what needs nothing works.
 eq "tiers" "$(stats disk | jq '.tiers | length')" 0
@@ -125,6 +129,14 @@ eq "POST /idle" "$(post '/idle?age=60')" 200
 eq "age" "$(jq .age "$tmp/body")" 60
 eq "POST /idle" "$(post /idle)" 200
 eq "age" "$(jq .age "$tmp/body")" 0
+
+# A ninth tier is one too many, and is not made.
+for n in {1..8}; do
+  eq "tier $n" "$(post "/tier/add?tier=$tmp/tier$n&tier-size=2M")" 200
+done
+refused 409 "tier=$tmp/tier9" "8 tiers" \
+        -- "/tier/add?tier=$tmp/tier9&tier-size=2M"
+[ ! -e "$tmp/tier9" ] || fail "a file was made for a tier that was refused"
 stop_server disk
 
 # Without a limit there can be no tier.
