@@ -54,6 +54,16 @@ nbd_zram detach "$one"
 none_attached
 [ ! -e /run/nbd-zram/nbd0 ] || fail "state of nbd0 is left"
 
+echo "== A socket whose name must be escaped, as one likes"
+ln -s "${sock[disk]}" "$tmp/a b&c"
+eq "device" "$(nbd_zram attach "nbd+unix:///?socket=$tmp/a%20b%26c")" /dev/nbd0
+eq "same device" \
+   "$(nbd_zram attach "nbd+unix:///?socket=$tmp/%61%20b%26c")" /dev/nbd0
+status_of nbd0 uri "nbd+unix:///?socket=$tmp/a%20b%26c"
+status_of nbd0 state attached
+nbd_zram detach "nbd+unix:///?socket=$tmp/a%20b%26c"
+none_attached
+
 echo "== Two at once"
 nbd_zram attach "$one" > "$tmp/at-one" &
 first=$!
