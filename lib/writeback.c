@@ -54,6 +54,11 @@
 static const unsigned worth[] = { 8, 64 };
 #define NR_WORTH (sizeof worth / sizeof worth[0])
 
+/* And when the choice is to clean it, or to let go of what is in RAM for having
+ * been read: copies are all that can leave when the tiers are full.
+ */
+#define WORTH_COPIES 3
+
 /* A tier has little room when less than this part of its segments is free.
  */
 #define LITTLE_ROOM 32
@@ -234,16 +239,14 @@ must_clean (struct zram_memory *memory)
  * RAM.
  */
 static void
-clean (struct zram_memory *memory)
+clean (struct zram_memory *memory, unsigned part)
 {
   struct tiers *tiers = &memory->tiers;
-  unsigned i, j;
+  unsigned i;
 
-  for (j = 0; j < NR_WORTH; j++)
-    for (i = 0; i < tiers->nr; i++)
-      while (must_clean (memory)
-             && clean_some (memory, tiers->order[i], worth[j]))
-        writeback_wait_for_segments (memory);
+  for (i = 0; i < tiers->nr; i++)
+    while (must_clean (memory) && clean_some (memory, tiers->order[i], part))
+      writeback_wait_for_segments (memory);
 }
 
 /* ---- Down ---------------------------------------------------------- */
@@ -313,15 +316,19 @@ one_round (struct zram_memory *memory)
 {
   struct writeback_work *work = memory->writeback.work;
   struct tiers *tiers = &memory->tiers;
+  unsigned gone, i;
   bool full;
-  unsigned gone;
 
   writeback_wait_for_segments (memory);
+  writeback_clear (work);
+  if (!tiers_have_room (tiers) && tiers_have_copies (tiers))
+    clean (memory, WORTH_COPIES);
   full = !tiers_have_room (tiers);
-  fill_segment (memory);
+  if (work->gone == 0)
+    fill_segment (memory);
   full |= work->nr > 0;         /* nobody could take it */
-  if (full && work->gone == 0)
-    clean (memory);
+  for (i = 0; i < NR_WORTH && full && work->gone == 0; i++)
+    clean (memory, worth[i]);
   if (full && work->gone == 0 && tiers_have_good_room (tiers))
     fill_segment (memory);
   gone = work->gone;
