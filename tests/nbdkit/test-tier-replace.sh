@@ -92,12 +92,12 @@ job[far]=$!
 wait_until 60 test -s "$tmp/far.pid" || fail "the far server does not start"
 start_server disk 256M mem-limit=16M tier="nbd+unix:///?socket=$tmp/far.sock"
 nbdcopy "$tmp/data" "${uri[disk]}"
-on_far=$(stat_of disk bd_count)
-at_least "pages on the tier" "$on_far" $((16 << 8))
 kill -KILL "$(cat "$tmp/far.pid")"
 wait "${job[far]}" || :
 unset "job[far]"
 not_removed 0
+on_far=$(stat_of disk bd_count) # now that no more can go there
+at_least "pages on the tier" "$on_far" $((16 << 8))
 done_by "/tier/add?tier=$tmp/c&tier-size=64M"
 lost=$(lost_with 0)
 at_least "lost pages" "$lost" $((15 << 8))
