@@ -80,18 +80,26 @@ gather_record (struct zram_memory *memory, const struct found *f,
 {
   struct writeback_work *work = memory->writeback.work;
   struct zram_store *store = writeback_find_store (memory, f->record->store);
+  size_t bytes = tier_length_bytes (f->record->state, f->length);
   struct tier_record *new;
   epoch_token *token;
+  unsigned nr = work->nr;
 
   if (store == NULL)
     return;
-  new = writeback_make_record (work, f->record->state, f->length);
-  if (new == NULL)
+  new = work->full ? NULL
+    : writeback_make_record (work, f->record->state, f->length);
+  if (new == NULL && wanted)
     return;
   token = epoch_enter (&memory->table.epoch);
   if (add_pages (work, store, f, wanted)) {
-    memcpy (new, f->record, sizeof *new + f->record->size);
-    work->used += tier_length_bytes (f->record->state, f->length);
+    work->old_alive += bytes;
+    if (new) {
+      memcpy (new, f->record, sizeof *new + f->record->size);
+      work->used += bytes;
+    }
+    else
+      work->nr = nr;            /* it was only counted */
   }
   epoch_leave (token);
 }
@@ -101,7 +109,7 @@ static bool
 find_record (const struct zram_memory *memory, struct found *f)
 {
   const struct writeback_work *work = memory->writeback.work;
-  size_t room = TIER_SEGMENT_SIZE - f->offset;
+  size_t room = f->tier->segment_size - f->offset;
 
   f->record = (const void *) (work->old + f->offset);
   if (!tier_is_sound (f->tier, f->segment, f->offset, f->record, room))
@@ -122,13 +130,15 @@ clean_gather (struct zram_memory *memory, struct tier *tier,
     *complete = tier_can_clean (tier, segment, 0);
     return false;
   }
+  work->old_alive = 0;
   pthread_mutex_lock (&memory->lock);
-  while (f.offset < TIER_SEGMENT_SIZE && !work->full
+  while (f.offset < tier->segment_size && !(work->full && wanted)
          && find_record (memory, &f)) {
     gather_record (memory, &f, wanted);
     f.offset += tier_length_bytes (f.record->state, f.length);
   }
   pthread_mutex_unlock (&memory->lock);
+  work->old_used = f.offset;
   *complete = !work->full && wanted == NULL
     && tier_can_clean (tier, segment, work->nr - before);
   return true;

@@ -37,8 +37,9 @@ _Static_assert (PENDING_CHOSEN < PENDING (0), "ages are not given twice");
 /* Huge pages are taken for so much older than they are. */
 #define HUGE_OLDER 2
 
-/* A round that gathers less than this is not worth a walk. */
-#define ENOUGH (TIER_SEGMENT_SIZE / 4)
+/* A round that gathers less than this part of a segment is not worth a walk.
+ */
+#define ENOUGH 4
 
 _Static_assert (sizeof (struct tier_record) + GROUP_OBJECT_MAX
                 <= TIER_RECORD_MAX, "a group fits into a record");
@@ -46,8 +47,9 @@ _Static_assert (sizeof (struct tier_record) + GROUP_OBJECT_MAX
 /* ---- The segment --------------------------------------------------- */
 
 void
-writeback_clear (struct writeback_work *work)
+writeback_clear (struct writeback_work *work, size_t room)
 {
+  work->room = room;
   work->nr = work->used = work->gone = work->moved = 0;
   work->gone_bytes = 0;
   work->full = false;
@@ -60,7 +62,7 @@ writeback_make_record (struct writeback_work *work, enum slot_state state,
   size_t bytes = tier_length_bytes (state, length);
   struct tier_record *record = (void *) (work->segment + work->used);
 
-  if (work->used + bytes > TIER_SEGMENT_SIZE
+  if (work->used + bytes > work->room
       || work->nr + GROUP_PAGES_MAX > WRITEBACK_ENTRIES) {
     work->full = true;
     return NULL;
@@ -252,7 +254,7 @@ gather_slot (struct writeback_work *work, struct wanted *wanted,
 bool
 gather_is_enough (const struct writeback_work *work)
 {
-  return work->full || work->gone_bytes >= TIER_SEGMENT_SIZE;
+  return work->full || work->gone_bytes >= work->room;
 }
 
 /* What is wanted of one leaf, from wanted->page on. */
@@ -321,7 +323,8 @@ current_store (struct zram_memory *memory, struct wanted *walk)
 static bool
 lower_age (struct writeback_work *work, uint64_t before)
 {
-  if (work->used + work->gone_bytes >= before + ENOUGH || work->walk.age == 0)
+  if (work->used + work->gone_bytes >= before + work->room / ENOUGH
+      || work->walk.age == 0)
     return false;
   work->walk.age--;
   return true;

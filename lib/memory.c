@@ -162,7 +162,7 @@ is_valid (const struct zram_memory_config *config)
     && config->background_cpu <= 100
     && (unsigned) config->policy < ZRAM_NR_POLICIES
     && (config->writeback_limit == 0
-        || config->writeback_limit >= TIER_SEGMENT_SIZE)
+        || config->writeback_limit >= TIER_SEGMENT_MAX)
     && is_valid_recompress (config);
 }
 

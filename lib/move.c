@@ -16,18 +16,43 @@
 #include "store.h"
 #include "writeback-work.h"
 
-/* Pages that are read in one go, and segments while others wait. */
+/* Pages that are read in one go, and bytes of segments while others wait. */
 #define READS 16
-#define SEGMENTS 4
+#define SEGMENT_BYTES (4 * TIER_SEGMENT_MAX)
 
 /* ---- Steps --------------------------------------------------------- */
 
-static void
-begin_step (struct zram_memory *memory)
+/* Whether a tier belongs to a LEVEL, and is not the tier NOT. */
+static bool
+is_target (const struct tier *tier, int level, const struct tier *not)
 {
+  return tier != not
+    && (level == ZRAM_LEVEL_TIERS || tier->number == (unsigned) level);
+}
+
+/* The size of a segment of the first that has room. */
+static size_t
+room_on (struct tiers *tiers, int level, const struct tier *not)
+{
+  unsigned i;
+
+  for (i = 0; i < tiers->nr; i++)
+    if (is_target (tiers->order[i], level, not)
+        && tier_has_room (tiers, tiers->order[i]))
+      return tiers->order[i]->segment_size;
+  return TIER_SEGMENT_MAX;
+}
+
+/* What goes to a LEVEL, though not to the tier NOT, is to be gathered. */
+static void
+begin_step (struct zram_memory *memory, int level, unsigned not)
+{
+  struct tiers *tiers = &memory->tiers;
+
   pthread_mutex_lock (&memory->writeback.working);
   writeback_wait_for_segments (memory);
-  writeback_clear (memory->writeback.work);
+  writeback_clear (memory->writeback.work,
+                   room_on (tiers, level, tiers_get (tiers, not)));
 }
 
 /* What was not written stays where it was.  R and errno stand. */
@@ -67,21 +92,23 @@ write_to (struct zram_memory *memory, struct tier *tier)
   return -1;
 }
 
-/* The same to a LEVEL, which is not that of the tier NOT. */
+/* The same to a LEVEL, but not to the tier NOT.  Another one than it was
+ * gathered for will do if its segments are as large.
+ */
 static int
 write_to_level (struct zram_memory *memory, int level, const struct tier *not)
 {
+  const struct writeback_work *work = memory->writeback.work;
   struct tiers *tiers = &memory->tiers;
   unsigned i;
   int r = -1;
 
-  if (memory->writeback.work->nr == 0)
+  if (work->nr == 0)
     return 0;
   errno = ENOSPC;
   for (i = 0; r == -1 && i < tiers->nr; i++)
-    if (tiers->order[i] != not
-        && (level == ZRAM_LEVEL_TIERS
-            || tiers->order[i]->number == (unsigned) level))
+    if (is_target (tiers->order[i], level, not)
+        && work->used <= tiers->order[i]->segment_size)
       r = write_to (memory, tiers->order[i]);
   return r;
 }
@@ -94,7 +121,7 @@ step_down (struct zram_memory *memory, struct wanted *wanted, int to,
 {
   int r;
 
-  begin_step (memory);
+  begin_step (memory, to, TIER_NR_MAX);
   *more = gather_wanted (memory, wanted);
   r = write_to_level (memory, to, NULL);
   *moved += memory->writeback.work->gone;
@@ -223,14 +250,15 @@ gather_segments (struct zram_memory *memory, struct tier *tier,
                  uint32_t *segment, struct wanted *wanted)
 {
   struct writeback_work *work = memory->writeback.work;
-  unsigned reads = 0;
+  uint64_t read = 0;
   bool complete;
   int r = 0;
 
   while (*segment && !work->full && (wanted == NULL || wanted->left)
-         && (reads++ < SEGMENTS || !is_waited_for (memory))) {
+         && (read < SEGMENT_BYTES || !is_waited_for (memory))) {
     if (!clean_gather (memory, tier, *segment, wanted, &complete))
       r = -1;
+    read += tier->segment_size;
     if (!work->full)
       *segment = tier_next_full (tier, *segment);
   }
@@ -245,7 +273,7 @@ step_across (struct zram_memory *memory, unsigned from, int to,
   struct tier *tier;
   int r = 0;
 
-  begin_step (memory);
+  begin_step (memory, to, from);
   tier = tiers_get (&memory->tiers, from);
   if (tier == NULL) {
     errno = EINVAL;             /* it was removed meanwhile */

@@ -174,7 +174,7 @@ full_weight (const struct target *t, size_t size)
     sum += tier_weight (target_word (t, &work->entries[i]));
   if (work->full || size == 0)
     return sum;
-  return sum * TIER_SEGMENT_SIZE / size;
+  return sum * t->tier->segment_size / size;
 }
 
 static void

@@ -151,7 +151,7 @@ static const struct zram_tier_ops file_ops_swap = {
 static bool
 is_ours (const struct file *file, unsigned char *buf)
 {
-  ssize_t n = pread (file->fd, buf, TIER_SEGMENT_SIZE, 0);
+  ssize_t n = pread (file->fd, buf, TIER_MARK_AREA, 0);
 
   if (n == -1)
     return false;
@@ -163,7 +163,7 @@ static bool
 write_mark (const struct file *file, unsigned char *buf)
 {
   return tier_mark_fill (buf)
-    && file_write ((void *) file, buf, TIER_SEGMENT_SIZE, 0) == 0;
+    && file_write ((void *) file, buf, TIER_MARK_AREA, 0) == 0;
 }
 
 /* ---- Files that can be written without memory ---------------------- */
@@ -248,10 +248,10 @@ write_zeroes (const struct file *file, uint64_t size, unsigned char *buf)
 {
   uint64_t offset, count;
 
-  memset (buf, 0, TIER_SEGMENT_SIZE);
+  memset (buf, 0, TIER_MARK_AREA);
   for (offset = 0; offset < size; offset += count) {
-    count = size - offset < TIER_SEGMENT_SIZE ? size - offset
-      : TIER_SEGMENT_SIZE;
+    count = size - offset < TIER_MARK_AREA ? size - offset
+      : TIER_MARK_AREA;
     if (file_write ((void *) file, buf, count, offset) == -1)
       return false;
   }
@@ -339,7 +339,7 @@ size_of (const struct file *file, const struct request *request)
   if (!(request->device ? device_size (file->fd, &size)
         : file_size (file->fd, request->wanted, &size)))
     return 0;
-  if (size < 2 * TIER_SEGMENT_SIZE) {
+  if (size < TIER_SIZE_MIN) {
     errno = EINVAL;
     return 0;
   }
@@ -377,7 +377,7 @@ may_use (const struct file *file, const struct request *request,
 static uint64_t
 claim (const struct file *file, const struct request *request)
 {
-  unsigned char *buf = aligned_alloc (TIER_BLOCK, TIER_SEGMENT_SIZE);
+  unsigned char *buf = aligned_alloc (TIER_BLOCK, TIER_MARK_AREA);
   uint64_t size = 0;
   int err;
 
@@ -425,7 +425,7 @@ zram_tier_file (const char *path, uint64_t wanted, unsigned flags,
   uint64_t size;
   int err;
 
-  if (wanted && wanted < 2 * TIER_SEGMENT_SIZE) {
+  if (wanted && wanted < TIER_SIZE_MIN) {
     errno = EINVAL;
     return -1;
   }

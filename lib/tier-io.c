@@ -68,6 +68,19 @@ first_byte_ns (const struct tier *tier, uint64_t ns, size_t count)
   return ns > bytes ? ns - bytes : 1;
 }
 
+/* What each byte takes, if a write of so many took so long, ps.  Its first byte
+ * is taken to need as long as that of a read: less is left of a write to a
+ * cache, but no more than COUNT bytes should take so long as to matter.
+ */
+static uint64_t
+each_byte_ps (const struct tier *tier, uint64_t ns, size_t count)
+{
+  uint64_t first = atomic_load_explicit (&tier->read_ns,
+                                         memory_order_relaxed);
+
+  return ns > first ? 1000 * (ns - first) / count : 1;
+}
+
 static bool
 read_storage (struct tier *tier, void *buf, size_t count, uint64_t offset)
 {
@@ -88,8 +101,8 @@ read_storage (struct tier *tier, void *buf, size_t count, uint64_t offset)
 bool
 tier_read_segment (struct tier *tier, uint32_t segment, void *buf)
 {
-  return read_storage (tier, buf, TIER_SEGMENT_SIZE,
-                       tier_segment_offset (segment));
+  return read_storage (tier, buf, tier->segment_size,
+                       tier_segment_offset (tier, segment));
 }
 
 bool
@@ -98,7 +111,8 @@ tier_write_segment (struct tiers *tiers, struct tier *tier, uint32_t segment,
 {
   uint64_t start = clock_ns (), ns;
   bool ok = tier->storage.ops->write (tier->storage.opaque, buf, size,
-                                      tier_segment_offset (segment)) == 0;
+                                      tier_segment_offset (tier, segment))
+    == 0;
   int err = errno;
 
   ns = clock_ns () - start;
@@ -111,7 +125,7 @@ tier_write_segment (struct tiers *tiers, struct tier *tier, uint32_t segment,
   }
   tier_write_succeeded (tier, segment);
   atomic_fetch_add (&tier->bytes_written, size);
-  note_sample (&tier->byte_ps, 1000 * ns / size);
+  note_sample (&tier->byte_ps, each_byte_ps (tier, ns, size));
   return true;
 }
 
@@ -147,7 +161,7 @@ checksum (const struct tier *tier, uint32_t segment, unsigned offset,
 
   return XXH64 (start, sizeof *record - sizeof record->checksum
                        + record->size,
-                (tier->mark ^ (tier_segment_offset (segment) + offset))
+                (tier->mark ^ (tier_segment_offset (tier, segment) + offset))
                 + tier->segments[segment].life * LIFE_FACTOR);
 }
 
@@ -224,7 +238,7 @@ read_window (struct tier_fetched *f, uint64_t word)
   unsigned offset = slot_tier_offset (word);
   size_t length = tier_length_bytes (slot_state (word),
                                      slot_tier_length (word));
-  uint64_t start = tier_segment_offset (f->segment);
+  uint64_t start = tier_segment_offset (f->tier, f->segment);
 
   plan (f, offset, length);
   if (read_storage (f->tier, f->buffer, f->count, start + f->from))

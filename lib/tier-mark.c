@@ -12,7 +12,6 @@
 #include <sys/random.h>
 
 #include "tier-mark.h"
-#include "tier.h"
 
 static const char mark[] = "nbdkit-zram-plugin tier\n";
 
@@ -32,10 +31,10 @@ tier_mark_allows (const unsigned char *start, size_t size)
 }
 
 bool
-tier_mark_fill (unsigned char *segment)
+tier_mark_fill (unsigned char *area)
 {
-  memset (segment, 0, TIER_SEGMENT_SIZE);
-  memcpy (segment, mark, sizeof mark);
-  return getrandom (segment + TIER_MARK_SIZE - RANDOM_SIZE, RANDOM_SIZE, 0)
+  memset (area, 0, TIER_MARK_AREA);
+  memcpy (area, mark, sizeof mark);
+  return getrandom (area + TIER_MARK_SIZE - RANDOM_SIZE, RANDOM_SIZE, 0)
     == RANDOM_SIZE;
 }

@@ -498,20 +498,20 @@ static int
 claim (struct remote *r, struct zram_memory *memory, bool force)
 {
   struct nbd_handle *nbd = r->handles[0];
-  unsigned char *buf = malloc (TIER_SEGMENT_SIZE);
+  unsigned char *buf = malloc (TIER_MARK_AREA);
   int result = -1;
 
   if (buf == NULL)
     return -1;
-  if (r->size < 2 * TIER_SEGMENT_SIZE)
+  if (r->size < TIER_SIZE_MIN)
     errno = EINVAL;
-  else if (request (nbd, READ, buf, TIER_SEGMENT_SIZE, 0) == DONE) {
+  else if (request (nbd, READ, buf, TIER_MARK_AREA, 0) == DONE) {
     bool used = is_used (memory, buf);
 
     errno = used ? EBUSY : EEXIST;
-    if (!used && (force || tier_mark_allows (buf, TIER_SEGMENT_SIZE))
+    if (!used && (force || tier_mark_allows (buf, TIER_MARK_AREA))
         && tier_mark_fill (buf)
-        && request (nbd, WRITE, buf, TIER_SEGMENT_SIZE, 0) == DONE) {
+        && request (nbd, WRITE, buf, TIER_MARK_AREA, 0) == DONE) {
       memcpy (r->mark, buf, sizeof r->mark);
       result = 0;
     }

@@ -134,15 +134,27 @@ link_free (struct tier *tier)
   tier->nr_free = tier->nr_segments - 1;
 }
 
+static size_t
+segment_size (uint64_t size)
+{
+  size_t n = TIER_SEGMENT_MAX;
+
+  while (n > TIER_SEGMENT_MIN && size / n < TIER_SEGMENTS)
+    n /= 2;
+  return n;
+}
+
 static struct tier *
 tier_create (const struct zram_tier *storage)
 {
-  uint64_t nr = storage->size / TIER_SEGMENT_SIZE;
   struct tier *tier = calloc (1, sizeof *tier);
+  uint64_t nr;
 
   if (tier == NULL)
     return NULL;
   tier->storage = *storage;
+  tier->segment_size = segment_size (storage->size);
+  nr = 1 + (storage->size - TIER_MARK_AREA) / tier->segment_size;
   tier->nr_segments = nr < TIER_SEGMENTS_MAX ? nr : TIER_SEGMENTS_MAX;
   tier->segments = mapping_reserve (table_size (tier));
   if (tier->segments == NULL
@@ -174,7 +186,7 @@ tiers_make (struct tiers *tiers, const struct zram_tier *storage)
 {
   struct tier *tier;
 
-  if (storage->size < 2 * TIER_SEGMENT_SIZE) {
+  if (storage->size < TIER_SIZE_MIN) {
     errno = EINVAL;
     return NULL;
   }
@@ -225,7 +237,7 @@ static bool
 is_writable (const struct tiers *tiers, const struct tier *tier)
 {
   return !tier->leaving && (tier->delay == 0 || clock_ns () >= tier->retry)
-    && budget_left (&tiers->budget) >= TIER_SEGMENT_SIZE;
+    && budget_left (&tiers->budget) >= tier->segment_size;
 }
 
 uint64_t
@@ -575,8 +587,8 @@ discard_list (struct tier *tier, uint32_t n)
 
   for (; n && storage->ops->discard; n = tier->segments[n].next)
     if (!tier->segments[n].unanswered
-        && storage->ops->discard (storage->opaque, TIER_SEGMENT_SIZE,
-                                  tier_segment_offset (n)) == -1)
+        && storage->ops->discard (storage->opaque, tier->segment_size,
+                                  tier_segment_offset (tier, n)) == -1)
       tier->segments[n].unanswered = errno == EINPROGRESS;
 }
 
@@ -627,12 +639,13 @@ tier_stats (struct tier *tier, struct zram_tier_stats *stats)
   *stats = (struct zram_tier_stats) {
     .number = tier->number,
     .size = tier->storage.size,
+    .segment_size = tier->segment_size,
     .segments = tier->nr_segments - 1,
     .free_segments = counts.free,
     .abandoned_segments = counts.abandoned,
     .pages = tier->pages,
     .clean_pages = tier->copies,
-    .bytes_stored = (uint64_t) counts.used * TIER_SEGMENT_SIZE,
+    .bytes_stored = (uint64_t) counts.used * tier->segment_size,
     .bytes_live = tier->weight * TIER_RECORD_ALIGN,
     .bytes_in = tier->bytes_in,
     .bytes_written = tier->bytes_written,

@@ -2,10 +2,12 @@
 
 /* Tiers: slower storage below RAM, and what is stored there.
  *
- * A tier is written in *segments* of 1 MiB, once, from beginning to end.
- * A segment is a row of *records*, at multiples of 64 bytes: a header and
- * an object as it was in RAM, of one page or of a group of pages.  The
+ * A tier is written in *segments* of up to 1 MiB, once, from beginning to
+ * end.  A segment is a row of *records*, at multiples of 32 bytes: a header
+ * and an object as it was in RAM, of one page or of a group of pages.  The
  * slots of its pages name the record by tier, segment, offset and length.
+ * Small tiers have smaller segments (TIER_SEGMENTS): what is cleaned can be
+ * chosen better from many, and the one to spare costs less.
  *
  * A segment counts the pages that name a record in it: slots, and objects
  * in RAM whose clean copy it is.  When there are none left, and no request
@@ -31,9 +33,19 @@
 #include "lend.h"
 #include "limit.h"
 #include "slot.h"
+#include "tier-mark.h"
 #include "zram.h"
 
-#define TIER_SEGMENT_SIZE (1 << 20)
+/* A tier's segments are of such a power of two that there are at least so
+ * many of them, if it can be.
+ */
+#define TIER_SEGMENT_MIN (1 << 17)
+#define TIER_SEGMENT_MAX (1 << 20)
+#define TIER_SEGMENTS 512
+
+/* The first segment lies behind the mark (tier-mark.h). */
+#define TIER_SIZE_MIN (2 << 20)
+
 #define TIER_RECORD_ALIGN SLOT_TIER_UNIT
 
 /* I/O is done in whole blocks of this size, at multiples of it, in memory
@@ -49,7 +61,7 @@
 #define TIER_LENGTH_MAX 255
 #define TIER_RECORD_MAX (TIER_LENGTH_MAX * TIER_GROUP_UNIT)
 
-_Static_assert (TIER_SEGMENT_SIZE / SLOT_TIER_UNIT <= 1 << 15,
+_Static_assert (TIER_SEGMENT_MAX / SLOT_TIER_UNIT <= 1 << 15,
                 "a slot's word has room for an offset");
 
 /* What is read at most around a record. */
@@ -97,6 +109,7 @@ struct tier {
   struct zram_tier storage;
   unsigned number;              /* that words name it by */
   uint64_t mark;                /* of this opening, in every checksum */
+  size_t segment_size;          /* bytes: TIER_SEGMENT_MIN to ..._MAX */
   uint32_t nr_segments;         /* 1 .. nr_segments - 1 are used */
 
   _Atomic bool leaving;         /* it is being drained */
@@ -160,7 +173,7 @@ void tiers_destroy (struct tiers *);
 /* Make a tier, which may wait for memory, and then add it below the others,
  * which does not: writers may wait for who writes back, and must not wait for
  * what waits for them.  NULL and errno on failure: EINVAL if it is smaller
- * than two segments, ENOSPC at the limit or if there are TIER_NR_MAX already,
+ * than TIER_SIZE_MIN, ENOSPC at the limit or if there are TIER_NR_MAX already,
  * ENOMEM.
  */
 struct tier *tiers_make (struct tiers *, const struct zram_tier *);
@@ -195,9 +208,9 @@ uint64_t tiers_charged (const struct tiers *);
 
 /* Where it begins in the storage. */
 static inline uint64_t
-tier_segment_offset (uint32_t segment)
+tier_segment_offset (const struct tier *tier, uint32_t segment)
 {
-  return (uint64_t) segment * TIER_SEGMENT_SIZE;
+  return TIER_MARK_AREA + (uint64_t) (segment - 1) * tier->segment_size;
 }
 
 /* A segment to write: its number, or 0 if none is free, or if it must not

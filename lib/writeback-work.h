@@ -49,9 +49,12 @@ struct wanted {
 };
 
 struct writeback_work {
-  unsigned char segment[TIER_SEGMENT_SIZE];
-  unsigned char old[TIER_SEGMENT_SIZE]; /* one that is being cleaned */
-  struct entry entries[WRITEBACK_ENTRIES];
+  unsigned char segment[TIER_SEGMENT_MAX];
+  unsigned char old[TIER_SEGMENT_MAX]; /* one that is being cleaned... */
+  unsigned old_used, old_alive; /* bytes of records in it; and of those that
+                                   have pages */
+  struct entry entries[WRITEBACK_ENTRIES + GROUP_PAGES_MAX];
+  size_t room;                  /* bytes of a segment where it is to go */
   unsigned nr, used;            /* entries; bytes */
   bool full;
 
@@ -64,8 +67,8 @@ struct writeback_work {
   uint64_t era;                 /* when its age was right (turnover.h) */
 };
 
-/* Nothing in it. */
-void writeback_clear (struct writeback_work *);
+/* Nothing in it.  ROOM: the size of the segment that is to be filled. */
+void writeback_clear (struct writeback_work *, size_t room);
 
 /* Room for a record; NULL if there is none, and then the segment is full.
  */
@@ -100,9 +103,10 @@ bool gather_is_enough (const struct writeback_work *);
 /* Go on with a walk of one store.  False when it is at its end. */
 bool gather_wanted (struct zram_memory *, struct wanted *);
 
-/* Gather what is alive in a segment, and let go of clean copies in it; or
- * only what is WANTED (its store, pages and number).  *COMPLETE says whether
- * all that lived there was gathered.  False if it cannot be read.
+/* Gather what is alive in a segment, and let go of clean copies in it, and
+ * count it, though there may not be room for all; or gather only what is WANTED
+ * (its store, pages and number).  *COMPLETE says whether all that lived there
+ * was gathered.  False if it cannot be read.
  */
 bool clean_gather (struct zram_memory *, struct tier *, uint32_t segment,
                    struct wanted *wanted, bool *complete);

@@ -41,8 +41,8 @@
  */
 #define TRY_AGAIN_NS (CLOCK_SECOND / 2)
 
-/* Segments that fill one with what is cleaned, or goes a tier down; and that
- * are looked at for the former.
+/* Segments that fill one with what is cleaned, or as large a one of the next
+ * tier; and that are looked at for the former.
  */
 #define TRIES 8
 #define CLEAN_LOOKS 64
@@ -120,11 +120,11 @@ pass_time (struct zram_memory *memory)
 static bool
 is_worth_writing (const struct writeback_work *work)
 {
-  return work->nr && (work->gone_bytes < TIER_SEGMENT_SIZE
-                      || work->used > TIER_SEGMENT_SIZE / 2);
+  return work->nr && (work->gone_bytes < work->room
+                      || work->used > work->room / 2);
 }
 
-/* Into a tier that has room.  What another one failed to take will do. */
+/* Into a tier that has room. */
 static bool
 write_to (struct zram_memory *memory, struct tier *tier)
 {
@@ -149,6 +149,41 @@ writeback_wait_for_segments (struct zram_memory *memory)
 
 /* ---- Cleaning ------------------------------------------------------ */
 
+/* Whether what is alive in the segment that was read last is all but a PARTth
+ * of it.  Where no record would have fitted any more that was full.  (Of a
+ * group all is alive if one page is.)
+ */
+static bool
+is_no_gain (const struct writeback_work *work, unsigned part)
+{
+  size_t had = work->old_used + TIER_RECORD_MAX > work->room
+    ? work->old_used : work->room;
+
+  return work->old_alive > had - had / part;
+}
+
+/* Gather from one segment as well.  False if that is of no use: it cannot be
+ * gathered whole and must be (WHOLE), or there is nothing to gain.
+ */
+static bool
+gather_one (struct zram_memory *memory, struct tier *tier, uint32_t segment,
+            unsigned part, bool whole, bool *complete)
+{
+  struct writeback_work *work = memory->writeback.work;
+  unsigned nr = work->nr, used = work->used;
+  bool gathered = clean_gather (memory, tier, segment, NULL, complete);
+
+  *complete &= gathered;
+  if (gathered && is_no_gain (work, part))
+    tier_no_gain (tier, segment);
+  else if (*complete || !whole)
+    return true;
+  work->nr = nr;
+  work->used = used;
+  work->full = false;
+  return false;
+}
+
 /* Fill a segment with what is left in those that are worth cleaning.  A tier
  * may have only one to spare, so nothing is written unless one becomes free by
  * it: the first that is gathered must be gathered whole.  Returns how many
@@ -164,24 +199,17 @@ gather_sparse (struct zram_memory *memory, struct tier *tier, unsigned part,
   bool complete;
 
   publish_nothing (memory);
-  writeback_clear (work);
+  writeback_clear (work, tier->segment_size);
   for (looks = 0; looks < CLEAN_LOOKS && nr < TRIES && !work->full; looks++) {
     segment = tier_to_clean (tier, part, nr ? *first : 0);
     if (segment == 0)
       break;
-    complete = clean_gather (memory, tier, segment, NULL, &complete)
-      && complete;
-    if (complete && nr == 0
-        && work->used > TIER_SEGMENT_SIZE - TIER_SEGMENT_SIZE / part) {
-      tier_no_gain (tier, segment);
-      complete = false;
-    }
+    if (!gather_one (memory, tier, segment, part, nr == 0, &complete))
+      continue;
     if (complete) {
       tier_set_aside (tier, segment);
       *first = nr++ ? *first : segment;
     }
-    else if (nr == 0)
-      writeback_clear (work);
   }
   return nr;
 }
@@ -262,13 +290,13 @@ static void
 move_down (struct zram_memory *memory, struct tier *from, struct tier *to)
 {
   struct writeback_work *work = memory->writeback.work;
-  unsigned tries;
+  uint64_t tries, enough = TRIES * to->segment_size / from->segment_size;
   uint32_t segment, first = 0;
   bool complete;
 
   publish_nothing (memory);
-  writeback_clear (work);
-  for (tries = 0; tries < TRIES && !work->full; tries++) {
+  writeback_clear (work, to->segment_size);
+  for (tries = 0; tries < enough && !work->full; tries++) {
     segment = tier_coldest (from);
     if (segment == 0 || segment == first
         || !clean_gather (memory, from, segment, NULL, &complete))
@@ -280,7 +308,7 @@ move_down (struct zram_memory *memory, struct tier *from, struct tier *to)
   segment = work->nr ? tier_open_segment (&memory->tiers, to, 0) : 0;
   if (segment)
     publish_segment (memory, to, segment);
-  writeback_clear (work);
+  writeback_clear (work, to->segment_size);
 }
 
 static void
@@ -295,19 +323,35 @@ make_room (struct zram_memory *memory)
       move_down (memory, tiers->order[i - 1], tiers->order[i]);
 }
 
-/* What can leave RAM, into the first tier that has room. */
+static void
+gather_room (struct zram_memory *memory, size_t room, bool copies_only)
+{
+  publish_nothing (memory);
+  writeback_clear (memory->writeback.work, room);
+  gather_oldest (memory, copies_only);
+}
+
+/* What can leave RAM, into the first tier that has room and can be written. */
 static void
 fill_segment (struct zram_memory *memory)
 {
+  struct writeback_work *work = memory->writeback.work;
   struct tiers *tiers = &memory->tiers;
+  bool room = false;
   unsigned i;
 
-  publish_nothing (memory);
-  writeback_clear (memory->writeback.work);
-  gather_oldest (memory, !tiers_have_room (tiers));
-  for (i = 0; i < tiers->nr; i++)
-    if (write_to (memory, tiers->order[i]))
+  for (i = 0; i < tiers->nr; i++) {
+    struct tier *tier = tiers->order[i];
+
+    if (!tier_has_room (tiers, tier))
+      continue;
+    room = true;
+    gather_room (memory, tier->segment_size, false);
+    if (write_to (memory, tier) || work->gone || work->nr == 0)
       return;
+  }
+  if (!room)
+    gather_room (memory, TIER_SEGMENT_MAX, true);
 }
 
 /* One round.  True if memory has become free. */
@@ -320,7 +364,7 @@ one_round (struct zram_memory *memory)
   bool full;
 
   writeback_wait_for_segments (memory);
-  writeback_clear (work);
+  writeback_clear (work, TIER_SEGMENT_MAX);
   if (!tiers_have_room (tiers) && tiers_have_copies (tiers))
     clean (memory, WORTH_COPIES);
   full = !tiers_have_room (tiers);

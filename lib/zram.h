@@ -478,7 +478,8 @@ struct zram_memory_stats {
   struct zram_tier_stats {
     unsigned number;            /* what zram_move and others call it */
     uint64_t size;              /* bytes */
-    uint64_t segments;          /* in all, of 1 MiB, and... */
+    uint64_t segment_size;      /* bytes */
+    uint64_t segments;          /* in all, and... */
     uint64_t free_segments;     /* ...those that are free... */
     uint64_t abandoned_segments;        /* ...and that never will be */
     uint64_t pages;             /* that are stored here alone */

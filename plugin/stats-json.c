@@ -110,6 +110,7 @@ put_tier (FILE *fp, const struct zram_tier_stats *t)
 {
   fprintf (fp, "\n    {\n      \"number\": %u", t->number);
   put_field (fp, "size", t->size);
+  put_field (fp, "segment_size", t->segment_size);
   put_field (fp, "segments", t->segments);
   put_field (fp, "free_segments", t->free_segments);
   put_field (fp, "abandoned_segments", t->abandoned_segments);

@@ -9,7 +9,7 @@
 require curl jq
 require_nbdsh
 
-start_nbdkit far --filter=delay memory 128M delay-write=500ms
+start_nbdkit far --filter=delay memory 512M delay-write=500ms
 start_server disk 256M mem-limit=16M tier="${uri[far]}"
 
 limit=0.25

@@ -23,7 +23,7 @@ at_least "pages on the second tier" \
 stats disk | jq -e '
   (.policy == "lru") and .writeback_limit == 0 and .writeback_left == 0 and
   ([.tiers[] |
-    .number, .size, .segments, .free_segments, .pages, .clean_pages,
+    .number, .size, .segment_size, .segments, .free_segments, .pages, .clean_pages,
     .bytes_stored, .bytes_live, .bytes_in, .bytes_written,
     .write_amplification, .reads, .writes, .read_errors, .write_errors,
     (.read_latency_us, .write_latency_us | .p50, .p99, .max)] |

@@ -7,6 +7,7 @@
 #include "unit.h"
 
 #include <pthread.h>
+#include <unistd.h>
 
 #include "model.h"
 #include "pages.h"
@@ -280,6 +281,44 @@ START_TEST (test_across)
 }
 END_TEST
 
+/* Tiers whose segments are of other sizes, either way. */
+START_TEST (test_across_sizes)
+{
+  struct zram_tier_stats s;
+
+  setup (32 * MIB);
+  add_second (LARGE);
+  leave_segments (1, 30);
+  write_all (0);
+  ck_assert_uint_gt (move (0, 1), 1000);
+  s = tier_stats_of (1);
+  ck_assert_uint_eq (s.pages, stats ().bd_count);
+  /* They were filled. */
+  ck_assert_uint_ge (s.pages, (s.writes - 1) * (MIB / (PAGE + 32)));
+  check_all (0);
+  ck_assert_uint_eq (move (1, 0), s.pages);
+  ck_assert_uint_eq (tier_stats_of (0).pages, s.pages);
+  check_all (0);
+
+  /* What the one cannot take goes to the other. */
+  second.fail_writes = 1000000;
+  move_fails (0, 1, EIO);
+  storage.fail_writes = 1000000;
+  second.fail_writes = 0;
+  while (tiers_retry_time (&memory->tiers))
+    usleep (1000);
+  write_all (1);
+  ck_assert_uint_gt (tier_stats_of (1).pages, 1000);
+  storage.fail_writes = 0;
+  second.fail_writes = 1000000;
+  write_all (2);
+  second.fail_writes = 0;
+  check_all (2);
+  teardown ();
+  storage_destroy (&second);
+}
+END_TEST
+
 START_TEST (test_remove)
 {
   setup (32 * MIB);
@@ -355,8 +394,7 @@ START_TEST (test_remove_unreadable)
   storage.fail_reads = 0;
   check_all (0);
   i = one_on_tier ();
-  storage.bytes[slot_segment (slot_peek (slots_find (&store->slots, i))) * MIB
-                + 1000] ^= 1;
+  storage.bytes[segment_of (i) + 1000] ^= 1;
   ck_assert_errno (zram_remove_tier (memory, 0, NULL) == -1, EIO);
   ck_assert_int_eq (zram_trim (store, NR * PAGE, 0), 0);
   ck_assert_int_eq (zram_remove_tier (memory, 0, NULL), 0);
@@ -461,8 +499,7 @@ damage (unsigned i)
 {
   uint64_t word = slot_peek (slots_find (&store->slots, i));
 
-  storage.bytes[slot_segment (word) * MIB + slot_tier_offset (word) + 100]
-    ^= 1;
+  storage.bytes[segment_of (i) + slot_tier_offset (word) + 100] ^= 1;
 }
 
 static enum zram_extent found_extent;
@@ -580,8 +617,10 @@ START_TEST (test_late_requests)
   check_text (0);
   zram_memory_settle (memory);
   ck_assert_uint_eq (tier_stats_of (0).abandoned_segments, 1);
+  while (tiers_retry_time (&memory->tiers))
+    usleep (1000);
   move (ZRAM_LEVEL_RAM, 0);
-  memset (storage.bytes + late, 0x77, MIB);
+  memset (storage.bytes + late, 0x77, TIER_SEGMENT_MIN);
   check_text (0);
 
   storage.late_discards = 1;
@@ -589,15 +628,15 @@ START_TEST (test_late_requests)
   zram_memory_settle (memory);
   ck_assert_uint_ne (storage.late, late);
   ck_assert_uint_eq (tier_stats_of (0).abandoned_segments, 2);
-  ck_assert_uint_eq (tier_stats_of (0).free_segments, 5);
+  ck_assert_uint_eq (tier_stats_of (0).free_segments, 7 * 8 - 2);
 
   /* However full the tier gets, and whatever is bad. */
   storage.fail_writes = 3;
   for (i = 0; i < NR && write_page (i, 0) == 0; i++)
     ;
   ck_assert_uint_eq (zram_memory_check (memory, stderr), 0);
-  memset (storage.bytes + late, 0x77, MIB);
-  memset (storage.bytes + storage.late, 0xaa, MIB);
+  memset (storage.bytes + late, 0x77, TIER_SEGMENT_MIN);
+  memset (storage.bytes + storage.late, 0xaa, TIER_SEGMENT_MIN);
   while (i--) {
     check_page (i, 0);
     used += is_on_tier (i);
@@ -653,7 +692,7 @@ static unsigned large_reads, held;
 static void
 note_read (size_t count)
 {
-  if (count < MIB)
+  if (count < TIER_SEGMENT_MIN)
     return;
   large_reads++;
   if (pthread_mutex_trylock (&memory->writeback.working))
@@ -685,7 +724,7 @@ START_TEST (test_across_in_steps)
 
   storage.on_read = note_read;
   ck_assert_errno (zram_move (store, &last, &moved) == -1, EINTR);
-  ck_assert_uint_le (large_reads, 4);
+  ck_assert_uint_le (large_reads, 4 * MIB / TIER_SEGMENT_MIN);
   ck_assert_uint_eq (held, large_reads);
   storage.on_read = NULL;
   atomic_store (&memory->interrupted, false);
@@ -896,7 +935,8 @@ START_TEST (test_clean_tiny)
   uint8_t got[PAGE];
   uint32_t nr = 0, i;
 
-  setup (6 * MIB);
+  setup (LARGE);
+  leave_segments (0, 5);
   do {
     for (i = 0; i < 4000; i++, nr++) {
       make_tiny (nr);
@@ -974,7 +1014,7 @@ START_TEST (test_writeback_limit)
   for (n = 0; n < NR && write_page (n, 0) == 0; n++)
     ;
   ck_assert_int_eq (errno, ENOSPC);
-  ck_assert_uint_eq (tier_stats_of (0).writes, 2);
+  ck_assert_uint_eq (tier_stats_of (0).writes, 2 * 8);
   teardown ();
 }
 END_TEST
@@ -1024,7 +1064,8 @@ END_TEST
 
 UNIT_MAIN ("move", test_down_and_up, test_clean_copies,
            test_clean_copies_of_groups, test_which_pages, test_bad_moves,
-           test_across, test_remove, test_remove_copies, test_add_at_the_limit,
+           test_across, test_across_sizes, test_remove, test_remove_copies,
+           test_add_at_the_limit,
            test_remove_slowly, test_stale_member, test_late_requests,
            test_up_at_the_limit, test_across_in_steps, test_remove_unreadable,
            test_remove_by_force, test_remove_dead, test_remove_no_room,

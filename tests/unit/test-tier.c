@@ -46,9 +46,37 @@ START_TEST (test_segments_come_back)
   ck_assert_int_eq (zram_trim (store, (uint64_t) NR * PAGE, 0), 0);
   zram_memory_settle (memory);
   zram_memory_settle (memory);
-  ck_assert_uint_eq (memory->tiers.order[0]->nr_free, 23);
-  ck_assert_uint_gt (storage.discards, 20);
+  ck_assert_uint_eq (memory->tiers.order[0]->nr_free, 23 * 8);
+  ck_assert_uint_gt (storage.discards, 20 * 8);
   teardown ();
+}
+END_TEST
+
+/* 1 MiB for the mark; and 512 segments or more, where they can be. */
+START_TEST (test_sizes)
+{
+  const struct {
+    uint64_t size, segment, nr;
+  } t[] = {
+    { 2 * MIB, MIB / 8, 8 },
+    { 64 * MIB, MIB / 8, 504 },
+    { 128 * MIB - 1, MIB / 8, 127 * 8 - 1 },
+    { 128 * MIB, MIB / 4, 127 * 4 },
+    { 256 * MIB, MIB / 2, 255 * 2 },
+    { 512 * MIB - 1, MIB / 2, 511 * 2 - 1 },
+    { 512 * MIB, MIB, 511 },
+    { 1500 * MIB, MIB, 1499 },
+  };
+  struct zram_memory_stats m;
+  unsigned i;
+
+  for (i = 0; i < sizeof t / sizeof t[0]; i++) {
+    setup (t[i].size);
+    zram_memory_stats (memory, &m);
+    ck_assert_uint_eq (m.tiers[0].segment_size, t[i].segment);
+    ck_assert_uint_eq (m.tiers[0].segments, t[i].nr);
+    teardown ();
+  }
 }
 END_TEST
 
@@ -393,10 +421,9 @@ START_TEST (test_clean_past_damage)
   for (first = 0; !is_on_tier (first); first++)
     ;
   /* The first record of the segment that will be the sparsest. */
-  storage.bytes[slot_segment (slot_peek (slots_find (&store->slots, first)))
-                * MIB + 100] ^= 1;
+  storage.bytes[segment_of (first) + 100] ^= 1;
   for (i = first; i < first + 2000; i++)
-    if (is_on_tier (i) && i % 4 && (i < first + 200 || i % 4 == 1))
+    if (is_on_tier (i) && i % 4 && (i < first + 25 || i % 4 == 1))
       ck_assert_int_eq (zram_trim (store, PAGE, i * PAGE), 0);
   for (i = 0; i < 300; i++)
     ck_assert_int_eq (write_page (2 * NR + i, 1), 0);
@@ -556,7 +583,7 @@ START_TEST (test_overwritten_since_chosen)
   unsigned i;
 
   policy = ZRAM_POLICY_SMQ;
-  setup (32 * MIB);
+  setup (LARGE);                /* a segment has room for all of them */
   work = memory->writeback.work;
   tier = memory->tiers.order[0];
   for (i = 0; i < 40; i++)
@@ -564,7 +591,7 @@ START_TEST (test_overwritten_since_chosen)
   pthread_mutex_lock (&memory->lock);
   while (slot_age (slot_peek (slots_find (&store->slots, 0))) < 3)
     aging_hurry (store);
-  writeback_clear (work);
+  writeback_clear (work, tier->segment_size);
   policy_gather (memory, work);
   pthread_mutex_unlock (&memory->lock);
   ck_assert_uint_eq (work->nr, 40);
@@ -596,7 +623,7 @@ START_TEST (test_policy_keeps_the_young)
   while (smq->ram.nr == 0)
     aging_hurry (store);
   nr = smq->ram.nr;
-  writeback_clear (memory->writeback.work);
+  writeback_clear (memory->writeback.work, TIER_SEGMENT_MAX);
   policy_gather (memory, memory->writeback.work);
   ck_assert_uint_eq (memory->writeback.work->nr, 0);
   ck_assert_uint_eq (smq->hotspot.nr, 0);
@@ -690,7 +717,7 @@ START_TEST (test_policy_without_room)
     aging_hurry (store);
   pthread_mutex_unlock (&memory->lock);
   nr = store->policy.smq.ram.nr;
-  writeback_clear (memory->writeback.work);
+  writeback_clear (memory->writeback.work, TIER_SEGMENT_MAX);
   gather_oldest (memory, true);
   ck_assert_uint_eq (store->policy.smq.ram.nr, nr);
   teardown ();
@@ -758,9 +785,14 @@ move_some (struct rng *rng)
 /* Random operations of one thread, and the validator after each. */
 #define STEPS 2000
 
+/* With a tier of large segments below or, if it comes first, one of small
+ * segments.
+ */
 static void
-run_model (uint64_t tier_size, unsigned chance, uint64_t seed)
+run_model (uint64_t tier_size, uint64_t second_size, unsigned chance,
+           uint64_t seed)
 {
+  struct zram_tier tier = storage_init (&second, second_size);
   struct zram_recompress recompress = {
     .codec = { ZRAM_ALGORITHM_ZSTD, 3 }, .age = 3600, .group = 16,
   };
@@ -769,8 +801,12 @@ run_model (uint64_t tier_size, unsigned chance, uint64_t seed)
   unsigned step, steps = model_steps (STEPS);
 
   setup_with (tier_size, &recompress);
+  if (tier_size == LARGE)
+    leave_segments (0, 3);
+  if (second_size)
+    ck_assert_int_eq (zram_add_tier (memory, &tier), 0);
   memory->limit.max = limit_resident (&memory->limit) + MIB;
-  storage.chance = chance;
+  storage.chance = second.chance = chance;
   model_init (&model, store, 0, 1200 * PAGE + 77);
   model.may_fill_up = true;
   for (step = 0; step < steps; step++) {
@@ -787,6 +823,7 @@ run_model (uint64_t tier_size, unsigned chance, uint64_t seed)
   ck_assert_uint_gt (stats ().bd_writes, 0);
   model_destroy (&model);
   teardown ();
+  storage_destroy (&second);
 }
 
 START_TEST (test_model)
@@ -795,15 +832,17 @@ START_TEST (test_model)
 
   for (p = 0; p < ZRAM_NR_POLICIES; p++) {
     policy = p;
-    run_model (32 * MIB, 0, 4 * p + 1);
-    run_model (4 * MIB, 0, 4 * p + 2);
-    run_model (32 * MIB, 3, 4 * p + 3);
-    run_model (4 * MIB, 2, 4 * p + 4);
+    run_model (32 * MIB, 0, 0, 6 * p + 1);
+    run_model (4 * MIB, 0, 0, 6 * p + 2);
+    run_model (32 * MIB, 0, 3, 6 * p + 3);
+    run_model (4 * MIB, 0, 2, 6 * p + 4);
+    run_model (3 * MIB, LARGE, 0, 6 * p + 5);
+    run_model (LARGE, 3 * MIB, 5, 6 * p + 6);
   }
 }
 END_TEST
 
-UNIT_MAIN ("tier", test_more_than_memory, test_segments_come_back,
+UNIT_MAIN ("tier", test_more_than_memory, test_sizes, test_segments_come_back,
            test_second_read_brings_back, test_parts, test_full,
            test_second_tier, test_write_errors, test_bad_part,
            test_one_of_two_fails, test_read_errors,

@@ -60,6 +60,15 @@ teardown (void)
   storage_destroy (&storage);
 }
 
+void
+leave_segments (unsigned n, unsigned nr)
+{
+  struct tier *tier = memory->tiers.order[n];
+
+  while (tier->nr_free > nr)
+    ck_assert_uint_ne (tier_open_segment (&memory->tiers, tier, 1), 0);
+}
+
 struct zram_store_stats
 stats (void)
 {
@@ -126,6 +135,15 @@ is_on_tier (unsigned i)
 }
 
 /* A page that is on the tier. */
+uint64_t
+segment_of (unsigned i)
+{
+  uint64_t word = slot_peek (slots_find (&store->slots, i));
+
+  return tier_segment_offset (tiers_of (&memory->tiers, word),
+                              slot_segment (word));
+}
+
 unsigned
 one_on_tier (void)
 {

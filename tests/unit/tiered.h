@@ -26,10 +26,16 @@ extern unsigned char page[PAGE], back[PAGE];
 extern enum zram_policy policy;
 extern uint64_t writeback_limit;
 
+/* Smallest tier whose segments are as large as they can be. */
+#define LARGE (512 * MIB)
+
 /* Make and destroy all that, but for `second'. */
 void setup_with (uint64_t tier_size, const struct zram_recompress *);
 void setup (uint64_t tier_size);
 void teardown (void);
+
+/* Only so many segments of a tier, the Nth, can be used. */
+void leave_segments (unsigned n, unsigned nr);
 
 struct zram_store_stats stats (void);
 
@@ -43,6 +49,9 @@ void write_all (unsigned version);
 void check_all (unsigned version);
 
 bool is_on_tier (unsigned i);
+
+/* Where the segment of a page begins in the storage. */
+uint64_t segment_of (unsigned i);
 
 /* A page that is on the tier. */
 unsigned one_on_tier (void);
