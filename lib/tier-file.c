@@ -151,7 +151,7 @@ static const struct zram_tier_ops file_ops_swap = {
 static bool
 is_ours (const struct file *file, unsigned char *buf)
 {
-  ssize_t n = pread (file->fd, buf, TIER_MARK_AREA, 0);
+  ssize_t n = pread (file->fd, buf, TIER_MARK_LOOK, 0);
 
   if (n == -1)
     return false;
@@ -248,10 +248,10 @@ write_zeroes (const struct file *file, uint64_t size, unsigned char *buf)
 {
   uint64_t offset, count;
 
-  memset (buf, 0, TIER_MARK_AREA);
+  memset (buf, 0, TIER_MARK_LOOK);
   for (offset = 0; offset < size; offset += count) {
-    count = size - offset < TIER_MARK_AREA ? size - offset
-      : TIER_MARK_AREA;
+    count = size - offset < TIER_MARK_LOOK ? size - offset
+      : TIER_MARK_LOOK;
     if (file_write ((void *) file, buf, count, offset) == -1)
       return false;
   }
@@ -377,7 +377,7 @@ may_use (const struct file *file, const struct request *request,
 static uint64_t
 claim (const struct file *file, const struct request *request)
 {
-  unsigned char *buf = aligned_alloc (TIER_BLOCK, TIER_MARK_AREA);
+  unsigned char *buf = aligned_alloc (TIER_BLOCK, TIER_MARK_LOOK);
   uint64_t size = 0;
   int err;
 

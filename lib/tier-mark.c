@@ -22,9 +22,9 @@ tier_mark_allows (const unsigned char *start, size_t size)
 {
   bool ours = size >= TIER_MARK_SIZE
     && memcmp (start, mark, sizeof mark) == 0;
-  size_t i;
+  size_t i, end = ours && size > TIER_MARK_AREA ? TIER_MARK_AREA : size;
 
-  for (i = ours ? TIER_MARK_SIZE : 0; i < size; i++)
+  for (i = ours ? TIER_MARK_SIZE : 0; i < end; i++)
     if (start[i])
       return false;
   return true;

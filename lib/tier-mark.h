@@ -1,6 +1,6 @@
 /* nbdkit-zram-plugin: SPDX-License-Identifier: BSD-3-Clause */
 
-/* The mark of a tier, in its first MiB, which holds no pages. */
+/* The mark of a tier, at its beginning, where no pages are. */
 
 #ifndef TIER_MARK_H
 #define TIER_MARK_H
@@ -11,10 +11,13 @@
 /* What a mark has at its beginning: a text, and what no other mark has. */
 #define TIER_MARK_SIZE 64
 
-/* Bytes at the beginning of a tier that have only that. */
-#define TIER_MARK_AREA (1 << 20)
+/* Bytes at the beginning of a tier that have only that, and bytes that are
+ * looked at for what others may have there.
+ */
+#define TIER_MARK_AREA (1 << 17)
+#define TIER_MARK_LOOK (1 << 20)
 
-/* Whether a storage that begins with these SIZE bytes (TIER_MARK_AREA, or
+/* Whether a storage that begins with these SIZE bytes (TIER_MARK_LOOK, or
  * all that there is) may be overwritten: it has a mark and zeroes, or zeroes.
  */
 bool tier_mark_allows (const unsigned char *start, size_t size);

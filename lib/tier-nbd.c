@@ -498,18 +498,18 @@ static int
 claim (struct remote *r, struct zram_memory *memory, bool force)
 {
   struct nbd_handle *nbd = r->handles[0];
-  unsigned char *buf = malloc (TIER_MARK_AREA);
+  unsigned char *buf = malloc (TIER_MARK_LOOK);
   int result = -1;
 
   if (buf == NULL)
     return -1;
   if (r->size < TIER_SIZE_MIN)
     errno = EINVAL;
-  else if (request (nbd, READ, buf, TIER_MARK_AREA, 0) == DONE) {
+  else if (request (nbd, READ, buf, TIER_MARK_LOOK, 0) == DONE) {
     bool used = is_used (memory, buf);
 
     errno = used ? EBUSY : EEXIST;
-    if (!used && (force || tier_mark_allows (buf, TIER_MARK_AREA))
+    if (!used && (force || tier_mark_allows (buf, TIER_MARK_LOOK))
         && tier_mark_fill (buf)
         && request (nbd, WRITE, buf, TIER_MARK_AREA, 0) == DONE) {
       memcpy (r->mark, buf, sizeof r->mark);

@@ -154,7 +154,7 @@ tier_create (const struct zram_tier *storage)
     return NULL;
   tier->storage = *storage;
   tier->segment_size = segment_size (storage->size);
-  nr = 1 + (storage->size - TIER_MARK_AREA) / tier->segment_size;
+  nr = storage->size / tier->segment_size;
   tier->nr_segments = nr < TIER_SEGMENTS_MAX ? nr : TIER_SEGMENTS_MAX;
   tier->segments = mapping_reserve (table_size (tier));
   if (tier->segments == NULL

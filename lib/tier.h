@@ -43,8 +43,10 @@
 #define TIER_SEGMENT_MAX (1 << 20)
 #define TIER_SEGMENTS 512
 
-/* The first segment lies behind the mark (tier-mark.h). */
+/* Segment 0 has the mark (tier-mark.h). */
 #define TIER_SIZE_MIN (2 << 20)
+
+_Static_assert (TIER_MARK_AREA <= TIER_SEGMENT_MIN, "it is alone there");
 
 #define TIER_RECORD_ALIGN SLOT_TIER_UNIT
 
@@ -210,7 +212,7 @@ uint64_t tiers_charged (const struct tiers *);
 static inline uint64_t
 tier_segment_offset (const struct tier *tier, uint32_t segment)
 {
-  return TIER_MARK_AREA + (uint64_t) (segment - 1) * tier->segment_size;
+  return (uint64_t) segment * tier->segment_size;
 }
 
 /* A segment to write: its number, or 0 if none is free, or if it must not

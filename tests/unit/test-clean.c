@@ -152,12 +152,12 @@ END_TEST
 /* What fits can be overwritten, too, though no segment has lost an eighth. */
 START_TEST (test_nearly_full)
 {
-  const unsigned in_ram = 1700, in_segment = 31, segments = 39 * 8 - 1;
+  const unsigned in_ram = 1700, in_segment = 31, segments = 40 * 8 - 2;
   const unsigned nr = in_ram + segments * in_segment * 9 / 10;
   struct rng rng = { 5 };
   unsigned i;
 
-  setup (40 * MIB);             /* 1 MiB has the mark, one is to spare */
+  setup (40 * MIB);             /* one has the mark, one is to spare */
   for (i = 0; i < nr; i++)
     ck_assert_int_eq (write_page (i, 0), 0);
   for (i = 0; i < 3000; i++)
