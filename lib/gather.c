@@ -39,7 +39,7 @@ _Static_assert (PENDING_CHOSEN < PENDING (0), "ages are not given twice");
 
 /* A round that gathers less than this part of a segment is not worth a walk.
  */
-#define ENOUGH 4
+#define ENOUGH_PART 4
 
 _Static_assert (sizeof (struct tier_record) + GROUP_OBJECT_MAX
                 <= TIER_RECORD_MAX, "a group fits into a record");
@@ -323,7 +323,7 @@ current_store (struct zram_memory *memory, struct wanted *walk)
 static bool
 lower_age (struct writeback_work *work, uint64_t before)
 {
-  if (work->used + work->gone_bytes >= before + work->room / ENOUGH
+  if (work->used + work->gone_bytes >= before + work->room / ENOUGH_PART
       || work->walk.age == 0)
     return false;
   work->walk.age--;
