@@ -6,7 +6,8 @@
  * as its seed, where it stands, in which opening of the tier and in which
  * life of the segment it was written.  So a sector that rotted, one of an
  * earlier life of the segment and one of another server's data are all the
- * same: EIO for that page, and for no other.
+ * same: EIO for the page of that record, or for the pages of that group, and
+ * for no other.
  */
 
 #include <config.h>
