@@ -11,6 +11,7 @@
  * How old is old enough?  When memory is short, a whole walk that finds
  * little makes do with younger pages next time, down to those just used.
  * Huge pages leave earlier: they free most, and cost least to bring back.
+ * Those that are idle leave before anything else, whatever the policy.
  *
  * Locks: memory.lock, so that no store goes away, and that no groups are
  * made meanwhile.
@@ -27,12 +28,13 @@
 /* The age of a page that was gathered in the walk for an age.  No page gets
  * so old by itself.  If it is used meanwhile, a later walk of the same round
  * may gather it again, and then the first record must not pass for it.  For
- * the same reason what a policy chose has an age that no walk gives.
+ * the same reason what was chosen otherwise has an age that no walk gives.
  */
 #define PENDING(age) (SLOT_AGE_MAX - AGING_IDLE + (age))
-#define PENDING_CHOSEN (AGING_IDLE + 1)
+#define PENDING_CHOSEN(choice) (AGING_IDLE + (choice))
 
-_Static_assert (PENDING_CHOSEN < PENDING (0), "ages are not given twice");
+_Static_assert (PENDING_CHOSEN (CHOICE_HUGE) < PENDING (0),
+                "ages are not given twice");
 
 /* Huge pages are taken for so much older than they are. */
 #define HUGE_OLDER 2
@@ -110,8 +112,9 @@ writeback_find_store (struct zram_memory *memory, uint32_t number)
 static uint64_t
 pending (const struct wanted *wanted, uint64_t word)
 {
-  return slot_word_aged (word, wanted->chosen ? PENDING_CHOSEN
-                                              : PENDING (wanted->age));
+  if (wanted->choice)
+    return slot_word_aged (word, PENDING_CHOSEN (wanted->choice));
+  return slot_word_aged (word, PENDING (wanted->age));
 }
 
 static bool
@@ -351,6 +354,26 @@ walk_round (struct zram_memory *memory, struct writeback_work *work)
     work->walk.age = AGING_IDLE;
 }
 
+/* Huge pages that are idle.  When all of them have left, there are no others
+ * until pages have become older.
+ */
+static void
+gather_huge (struct zram_memory *memory, struct writeback_work *work)
+{
+  struct zram_store *store;
+
+  work->huge.pages = ZRAM_PAGES_HUGE;
+  work->huge.age = AGING_IDLE;
+  work->huge.choice = CHOICE_HUGE;
+  while (work->huge_era <= memory->turnover.era && !gather_is_enough (work)) {
+    store = current_store (memory, &work->huge);
+    if (store)
+      gather_leaf (work, &work->huge, store);
+    else
+      work->huge_era = memory->turnover.era + 1;
+  }
+}
+
 /* A policy is asked for what can leave whole: it would take for gone what
  * has no copy.  (Walks over everything, for each age, are worth saving where
  * there are no copies at all.)
@@ -365,8 +388,10 @@ gather_oldest (struct zram_memory *memory, bool copies_only)
   work->walk.copies_only = copies_only;
   work->walk.older_huge = true;
   pthread_mutex_lock (&memory->lock);
-  if (!copies_only)
+  if (!copies_only) {
+    gather_huge (memory, work);
     policy_gather (memory, work);
+  }
   if (!gather_is_enough (work))
     walk_round (memory, work);
   pthread_mutex_unlock (&memory->lock);

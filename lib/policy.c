@@ -134,7 +134,7 @@ gather_cluster (struct writeback_work *work, struct zram_store *store,
 {
   struct wanted wanted = {
     .page = key * CLUSTER_PAGES, .end = (key + 1) * CLUSTER_PAGES,
-    .age = 3, .chosen = true, .left = UINT64_MAX,
+    .age = 3, .choice = CHOICE_COLDEST, .left = UINT64_MAX,
   };
 
   if (wanted.end > store->slots.nr_pages)

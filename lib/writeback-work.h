@@ -35,6 +35,12 @@ struct entry {
   uint64_t page, word;          /* what its slot says */
 };
 
+/* Who wants pages, if it is not a walk that takes younger ones each time. */
+enum {
+  CHOICE_COLDEST = 1,           /* a policy */
+  CHOICE_HUGE,                  /* huge pages leave before it is asked */
+};
+
 /* Which pages are wanted. */
 struct wanted {
   uint32_t store;               /* its number; 0: all */
@@ -42,7 +48,7 @@ struct wanted {
   enum zram_pages pages;
   int age;                      /* at least */
   bool older_huge;              /* huge ones pass for older than they are */
-  bool chosen;                  /* by a policy, not by a walk */
+  unsigned choice;              /* whose; 0: that of a walk */
   bool copies_only;             /* only what need not be written */
   uint64_t left;                /* so many at most */
   bool unreadable;              /* give up what cannot be read */
@@ -65,6 +71,10 @@ struct writeback_work {
   /* The walk that goes on when memory is short: page is where. */
   struct wanted walk;
   uint64_t era;                 /* when its age was right (turnover.h) */
+
+  /* The one for huge pages, and from which era on it is worth while. */
+  struct wanted huge;
+  uint64_t huge_era;
 };
 
 /* Nothing in it.  ROOM: the size of the segment that is to be filled. */
