@@ -5,8 +5,8 @@
  * A page that is read a second time comes back.  What is on the tier stays
  * as its clean copy for as long as the page is not written: the object in
  * RAM has eight bytes more, the word that names the copy.  Then the page
- * can leave RAM again without being written.  Huge pages have no room for
- * the eight bytes, and leave their record.
+ * can leave RAM again without being written.  With them, a huge page takes
+ * more than a page: it lies with others of its kind, in a class of its own.
  *
  * Where a tier is so slow to answer that its neighbours came along with a
  * record (tier-io.c), they come back as well, but only just: if nobody wants
@@ -129,7 +129,7 @@ copy_of (const struct zram_store *store, uint64_t word)
 }
 
 /* An object for the page that has a record at COPY; 0 if there is no
- * memory for it.
+ * memory for it, or if the allocator has none of that size.
  */
 static uint64_t
 make_clean (struct zram_store *store, uint32_t owner, unsigned codec,
@@ -150,16 +150,17 @@ make_clean (struct zram_store *store, uint32_t owner, unsigned codec,
 /* The same, of what is only in a group there. */
 static uint64_t
 compress_clean (struct zram_store *store, uint32_t owner, const void *data,
-                size_t max, uint64_t copy)
+                uint64_t copy)
 {
   struct codecs *codecs = store->memory->codecs;
+  size_t max = pool_small_max (&store->memory->pool) - sizeof copy;
   unsigned codec = atomic_load_explicit (&store->codec, memory_order_acquire);
   struct codec_context *context = codecs_get (codecs);
   size_t size = codecs_compress (codecs, context, codec, data, max);
-  uint64_t word = 0;
+  uint64_t word = size
+    ? make_clean (store, owner, codec, context->object, size, copy)
+    : make_clean (store, owner, CODEC_RAW, data, ZRAM_PAGE_SIZE, copy);
 
-  if (size)
-    word = make_clean (store, owner, codec, context->object, size, copy);
   codecs_put (codecs, context);
   return word;
 }
@@ -171,16 +172,14 @@ static uint64_t
 clean_object (struct zram_store *store, uint32_t owner, uint64_t word,
               const struct tier_record *record, const void *data)
 {
-  size_t max = pool_small_max (&store->memory->pool) - sizeof word;
   uint64_t copy = slot_word_aged (word, 0);
 
   if (tiers_get (&store->memory->tiers, slot_tier (word))->leaving)
     return 0;
   if (slot_state (word) == SLOT_TIER_GROUP)
-    return compress_clean (store, owner, data, max, copy);
-  return record->size <= max
-    ? make_clean (store, owner, slot_codec (word), record + 1, record->size,
-                  copy) : 0;
+    return compress_clean (store, owner, data, copy);
+  return make_clean (store, owner, slot_codec (word), record + 1,
+                     record->size, copy);
 }
 
 /* A page whose slot says WORD comes back to RAM, of an AGE.  False if there

@@ -153,6 +153,52 @@ START_TEST (test_clean_copies)
 }
 END_TEST
 
+/* So do huge pages, though with the copy's name they take more than a page;
+ * and where the allocator has nothing of that size they leave their record.
+ */
+START_TEST (test_clean_copies_of_huge_pages)
+{
+  uint64_t written, room;
+  unsigned i;
+
+  setup (32 * MIB);
+  for (i = 0; i < 600; i++)
+    ck_assert_int_eq (write_page (i, 0), 0);
+  move (ZRAM_LEVEL_RAM, 0);
+  written = tier_stats_of (0).bytes_written;
+  ck_assert_uint_eq (move (0, ZRAM_LEVEL_RAM), 600);
+  ck_assert_uint_eq (tier_stats_of (0).clean_pages, 600);
+  ck_assert_int_eq (state_of (5), SLOT_CLEAN);
+  ck_assert_uint_eq (stats ().huge_pages, 600);
+  room = pool_used (&memory->pool);
+  ck_assert_uint_le (room, 600 * UINT64_C (4370) + 16 * PAGE);
+  for (i = 0; i < 600; i++)
+    check_page (i, 0);
+
+  ck_assert_int_eq (write_page (7, 1), 0);
+  ck_assert_int_eq (zram_trim (store, PAGE, 9 * PAGE), 0);
+  ck_assert_uint_eq (tier_stats_of (0).clean_pages, 598);
+  ck_assert_int_eq (zram_trim (store, PAGE, 7 * PAGE), 0);
+  ck_assert_uint_eq (move (ZRAM_LEVEL_RAM, 0), 598);
+  ck_assert_uint_eq (tier_stats_of (0).bytes_written, written);
+  ck_assert_uint_eq (pool_used (&memory->pool), 0);
+  for (i = 0; i < 600; i++)
+    if (i != 7 && i != 9)
+      check_page (i, 0);
+  teardown ();
+
+  allocator = ZRAM_ALLOCATOR_ZBUD;
+  setup (32 * MIB);
+  ck_assert_int_eq (write_page (5, 0), 0);
+  move (ZRAM_LEVEL_RAM, 0);
+  ck_assert_uint_eq (move (0, ZRAM_LEVEL_RAM), 1);
+  ck_assert_int_eq (state_of (5), SLOT_RAM);
+  ck_assert_uint_eq (tier_stats_of (0).clean_pages, 0);
+  check_page (5, 0);
+  teardown ();
+}
+END_TEST
+
 /* Groups are taken apart by the pages that come back; their record stays
  * the copy of each.
  */
@@ -1063,6 +1109,7 @@ START_TEST (test_juggle)
 END_TEST
 
 UNIT_MAIN ("move", test_down_and_up, test_clean_copies,
+           test_clean_copies_of_huge_pages,
            test_clean_copies_of_groups, test_which_pages, test_bad_moves,
            test_across, test_across_sizes, test_remove, test_remove_copies,
            test_add_at_the_limit,

@@ -11,6 +11,7 @@ struct zram_store *store;
 struct storage storage, second;
 unsigned char page[PAGE], back[PAGE];
 enum zram_policy policy;
+enum zram_allocator allocator;
 uint64_t writeback_limit;
 
 /* A store of incompressible pages, of which RAM holds less than half. */
@@ -22,6 +23,7 @@ setup_with (uint64_t tier_size, const struct zram_recompress *recompress)
   struct zram_tier tier = storage_init (&storage, tier_size);
 
   config.policy = policy;
+  config.allocator = allocator;
   config.writeback_limit = writeback_limit;
   config.mem_limit = zram_memory_minimum (&config, &codec) + 8 * MIB;
   if (recompress) {

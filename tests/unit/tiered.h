@@ -24,6 +24,7 @@ extern unsigned char page[PAGE], back[PAGE];
 
 /* For setup; as long as the test runs. */
 extern enum zram_policy policy;
+extern enum zram_allocator allocator;
 extern uint64_t writeback_limit;
 
 /* Smallest tier whose segments are as large as they can be. */
