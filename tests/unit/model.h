@@ -22,6 +22,7 @@ struct model {
   unsigned char *data;          /* what they should be */
   bool *written;                /* per page: it is no hole */
   bool may_fill_up;             /* ENOSPC is a legal answer */
+  bool may_fail_reads;          /* so is EIO, now and then */
 };
 
 /* So many steps; under a slow tool, the part of them that MODEL_PART=N in

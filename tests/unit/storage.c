@@ -25,6 +25,16 @@ fails (struct storage *s, _Atomic unsigned *wanted, unsigned chance)
   return true;
 }
 
+/* A byte changes on the way. */
+static void
+damage (struct storage *s, unsigned char *buf, size_t count)
+{
+  struct rng rng = { atomic_fetch_add (&s->random, 1) };
+
+  if (s->read_chance && rng_below (&rng, s->read_chance) == 0)
+    buf[rng_below (&rng, count)] ^= 1 << rng_below (&rng, 8);
+}
+
 /* Whether this is one that will be carried out at any time, or never. */
 static bool
 stays_unanswered (struct storage *s, unsigned *wanted, uint64_t offset)
@@ -50,9 +60,10 @@ storage_read (void *opaque, void *buf, size_t count, uint64_t offset)
     s->on_read (count);
   if (s->delay)
     usleep (s->delay);
-  if (fails (s, &s->fail_reads, 0))
+  if (fails (s, &s->fail_reads, s->read_chance))
     return -1;
   memcpy (buf, s->bytes + offset, count);
+  damage (s, buf, count);
   return 0;
 }
 

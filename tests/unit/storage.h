@@ -17,6 +17,8 @@ struct storage {
   uint64_t bad;                 /* writes behind this fail; 0: none... */
   uint64_t bad_end;             /* ...but not behind this; 0: all */
   unsigned chance;              /* one of so many writes fails; 0: none */
+  unsigned read_chance;         /* the same of reads; and of as many others
+                                   one byte is wrong */
   _Atomic uint64_t random;
   unsigned late_writes, late_discards;  /* so many are not answered... */
   uint64_t late;                /* ...the last of these was for this offset */

@@ -786,12 +786,36 @@ move_some (struct rng *rng)
 /* Random operations of one thread, and the validator after each. */
 #define STEPS 2000
 
+static uint64_t
+nr_read_errors (void)
+{
+  struct zram_memory_stats m;
+  uint64_t n = 0;
+  unsigned i;
+
+  zram_memory_stats (memory, &m);
+  for (i = 0; i < m.nr_tiers; i++)
+    n += m.tiers[i].read_errors;
+  return n;
+}
+
+/* The validator, which takes what it reads wrongly for a fault. */
+static void
+check_memory (void)
+{
+  unsigned chance = storage.read_chance;
+
+  storage.read_chance = second.read_chance = 0;
+  model_check_memory (memory);
+  storage.read_chance = second.read_chance = chance;
+}
+
 /* With a tier of large segments below or, if it comes first, one of small
- * segments.
+ * segments.  One of CHANCE writes fails, and one of READ_CHANCE reads.
  */
 static void
 run_model (uint64_t tier_size, uint64_t second_size, unsigned chance,
-           uint64_t seed)
+           unsigned read_chance, uint64_t seed)
 {
   struct zram_tier tier = storage_init (&second, second_size);
   struct zram_recompress recompress = {
@@ -808,8 +832,10 @@ run_model (uint64_t tier_size, uint64_t second_size, unsigned chance,
     ck_assert_int_eq (zram_add_tier (memory, &tier), 0);
   memory->limit.max = limit_resident (&memory->limit) + MIB;
   storage.chance = second.chance = chance;
+  storage.read_chance = second.read_chance = read_chance;
   model_init (&model, store, 0, 1200 * PAGE + 77);
   model.may_fill_up = true;
+  model.may_fail_reads = read_chance > 0;
   for (step = 0; step < steps; step++) {
     model_step (&model, &rng, true);
     if (rng_below (&rng, 20) == 0)
@@ -818,10 +844,12 @@ run_model (uint64_t tier_size, uint64_t second_size, unsigned chance,
       ck_assert (zram_memory_settle (memory));
     if (rng_below (&rng, 20) == 0)
       move_some (&rng);
-    model_check_memory (memory);
+    check_memory ();
   }
+  storage.read_chance = second.read_chance = 0;
   model_verify (&model);
   ck_assert_uint_gt (stats ().bd_writes, 0);
+  ck_assert (read_chance == 0 || nr_read_errors () > 0);
   model_destroy (&model);
   teardown ();
   storage_destroy (&second);
@@ -833,12 +861,14 @@ START_TEST (test_model)
 
   for (p = 0; p < ZRAM_NR_POLICIES; p++) {
     policy = p;
-    run_model (32 * MIB, 0, 0, 6 * p + 1);
-    run_model (4 * MIB, 0, 0, 6 * p + 2);
-    run_model (32 * MIB, 0, 3, 6 * p + 3);
-    run_model (4 * MIB, 0, 2, 6 * p + 4);
-    run_model (3 * MIB, LARGE, 0, 6 * p + 5);
-    run_model (LARGE, 3 * MIB, 5, 6 * p + 6);
+    run_model (32 * MIB, 0, 0, 0, 8 * p + 1);
+    run_model (4 * MIB, 0, 0, 0, 8 * p + 2);
+    run_model (32 * MIB, 0, 3, 0, 8 * p + 3);
+    run_model (4 * MIB, 0, 2, 0, 8 * p + 4);
+    run_model (3 * MIB, LARGE, 0, 0, 8 * p + 5);
+    run_model (LARGE, 3 * MIB, 5, 0, 8 * p + 6);
+    run_model (4 * MIB, 0, 0, 10, 8 * p + 7);
+    run_model (LARGE, 3 * MIB, 5, 10, 8 * p + 8);
   }
 }
 END_TEST
