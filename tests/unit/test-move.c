@@ -228,6 +228,36 @@ START_TEST (test_clean_copies_of_groups)
 }
 END_TEST
 
+/* One byte that changed costs the group that it is in, and no other. */
+START_TEST (test_damaged_group)
+{
+  struct zram_recompress recompress = {
+    .codec = { ZRAM_ALGORITHM_ZSTD, 3 }, .age = 3600, .group = 16,
+  };
+  uint64_t word, at;
+  unsigned i;
+
+  setup_with (32 * MIB, &recompress);
+  write_text (0);
+  zram_mark_idle (store, 0);
+  ck_assert (zram_memory_settle (memory));
+  move (ZRAM_LEVEL_RAM, 0);
+  word = slot_peek (slots_find (&store->slots, 37));
+  ck_assert_int_eq (slot_state (word), SLOT_TIER_GROUP);
+  at = segment_of (37) + slot_tier_offset (word) + 200;
+  storage.bytes[at] ^= 64;
+  for (i = 0; i < NR_TEXT; i++)
+    if (i / 16 == 37 / 16)
+      ck_assert_errno (zram_read (store, back, PAGE, (uint64_t) i * PAGE)
+                       == -1, EIO);
+    else
+      check_text_page (i, 0);
+  storage.bytes[at] ^= 64;
+  check_text (0);
+  teardown ();
+}
+END_TEST
+
 START_TEST (test_which_pages)
 {
   struct zram_move move = { ZRAM_LEVEL_RAM, ZRAM_LEVEL_TIERS };
@@ -1006,6 +1036,38 @@ START_TEST (test_clean_tiny)
 }
 END_TEST
 
+/* What is spent comes again in a day, evenly, and no more than a day's is
+ * kept.  (Time goes by for whoever sets the beginning back.)
+ */
+static void
+check_budget (struct budget *budget, unsigned hours, uint64_t left)
+{
+  const uint64_t hour = 3600 * CLOCK_SECOND;
+
+  budget->since -= hours * hour;
+  ck_assert_uint_ge (budget_left (budget), left);
+  ck_assert_uint_le (budget_left (budget), left + MIB / 64);
+}
+
+START_TEST (test_budget)
+{
+  struct budget budget;
+
+  budget_init (&budget, 24 * MIB);
+  ck_assert_uint_eq (budget_left (&budget), 24 * MIB);
+  budget_spend (&budget, 4 * MIB);
+  check_budget (&budget, 0, 20 * MIB);
+  budget_spend (&budget, 26 * MIB);     /* a segment more than there was */
+  check_budget (&budget, 0, 0);
+  check_budget (&budget, 5, 0);
+  check_budget (&budget, 4, 3 * MIB);
+  check_budget (&budget, 100, 24 * MIB);
+  budget_spend (&budget, 24 * MIB);
+  check_budget (&budget, 0, 0);
+  check_budget (&budget, 12, 12 * MIB);
+}
+END_TEST
+
 /* A tier that must not be written is not read to be cleaned either. */
 START_TEST (test_no_cleaning_for_nothing)
 {
@@ -1110,7 +1172,8 @@ END_TEST
 
 UNIT_MAIN ("move", test_down_and_up, test_clean_copies,
            test_clean_copies_of_huge_pages,
-           test_clean_copies_of_groups, test_which_pages, test_bad_moves,
+           test_clean_copies_of_groups, test_damaged_group, test_budget,
+           test_which_pages, test_bad_moves,
            test_across, test_across_sizes, test_remove, test_remove_copies,
            test_add_at_the_limit,
            test_remove_slowly, test_stale_member, test_late_requests,
