@@ -147,6 +147,20 @@ static const struct zram_tier_ops file_ops_swap = {
 
 /* ---- The mark ------------------------------------------------------ */
 
+static bool
+has_nothing_at_its_end (const struct file *file, unsigned char *buf)
+{
+  off_t end = lseek (file->fd, 0, SEEK_END);
+  off_t from = end > TIER_MARK_LOOK ? end - TIER_MARK_LOOK : 0;
+  ssize_t n = pread (file->fd, buf, TIER_MARK_LOOK,
+                     (from + TIER_BLOCK - 1) / TIER_BLOCK * TIER_BLOCK);
+
+  if (end == -1 || n == -1)
+    return false;
+  errno = EEXIST;
+  return tier_mark_is_nothing (buf, n);
+}
+
 /* Whether what is there is ours, or nothing.  EEXIST if not. */
 static bool
 is_ours (const struct file *file, unsigned char *buf)
@@ -156,7 +170,8 @@ is_ours (const struct file *file, unsigned char *buf)
   if (n == -1)
     return false;
   errno = EEXIST;
-  return tier_mark_allows (buf, n);
+  return tier_mark_is_ours (buf, n)
+    || (tier_mark_is_nothing (buf, n) && has_nothing_at_its_end (file, buf));
 }
 
 static bool

@@ -1,8 +1,8 @@
 /* nbdkit-zram-plugin: SPDX-License-Identifier: BSD-3-Clause */
 
 /* Whoever mistypes the name of a device must not lose what is on it.  To
- * refuse whatever has anything in its first MiB is stricter than to look
- * for what is known, and needs no list of that.
+ * refuse whatever has anything in its first MiB or its last one is stricter
+ * than to look for what is known, and needs no list of that.
  */
 
 #include <config.h>
@@ -18,16 +18,22 @@ static const char mark[] = "nbdkit-zram-plugin tier\n";
 #define RANDOM_SIZE 16          /* at the end of it */
 
 bool
-tier_mark_allows (const unsigned char *start, size_t size)
+tier_mark_is_nothing (const unsigned char *bytes, size_t size)
 {
-  bool ours = size >= TIER_MARK_SIZE
-    && memcmp (start, mark, sizeof mark) == 0;
-  size_t i, end = ours && size > TIER_MARK_AREA ? TIER_MARK_AREA : size;
+  size_t i;
 
-  for (i = ours ? TIER_MARK_SIZE : 0; i < end; i++)
-    if (start[i])
+  for (i = 0; i < size; i++)
+    if (bytes[i])
       return false;
   return true;
+}
+
+bool
+tier_mark_is_ours (const unsigned char *start, size_t size)
+{
+  return size >= TIER_MARK_AREA && memcmp (start, mark, sizeof mark) == 0
+    && tier_mark_is_nothing (start + TIER_MARK_SIZE,
+                             TIER_MARK_AREA - TIER_MARK_SIZE);
 }
 
 bool

@@ -491,6 +491,24 @@ is_used (struct zram_memory *memory, const unsigned char *start)
   return used;
 }
 
+/* Whether what is there is ours, or nothing.  EEXIST if not.  BUF has what is
+ * at the beginning.
+ */
+static bool
+is_ours (const struct remote *r, unsigned char *buf)
+{
+  uint64_t end = (r->size - TIER_MARK_LOOK) / TIER_BLOCK * TIER_BLOCK;
+
+  errno = EEXIST;
+  if (tier_mark_is_ours (buf, TIER_MARK_LOOK))
+    return true;
+  if (!tier_mark_is_nothing (buf, TIER_MARK_LOOK)
+      || request (r->handles[0], READ, buf, TIER_MARK_LOOK, end) != DONE)
+    return false;
+  errno = EEXIST;
+  return tier_mark_is_nothing (buf, TIER_MARK_LOOK);
+}
+
 /* Leave alone what is not ours; then say that it is.  All by the first
  * connection: there is no mark yet that others could look for.
  */
@@ -508,8 +526,8 @@ claim (struct remote *r, struct zram_memory *memory, bool force)
   else if (request (nbd, READ, buf, TIER_MARK_LOOK, 0) == DONE) {
     bool used = is_used (memory, buf);
 
-    errno = used ? EBUSY : EEXIST;
-    if (!used && (force || tier_mark_allows (buf, TIER_MARK_LOOK))
+    errno = EBUSY;
+    if (!used && (force || is_ours (r, buf))
         && tier_mark_fill (buf)
         && request (nbd, WRITE, buf, TIER_MARK_AREA, 0) == DONE) {
       memcpy (r->mark, buf, sizeof r->mark);

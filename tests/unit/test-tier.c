@@ -506,6 +506,35 @@ START_TEST (test_file_of_others)
 }
 END_TEST
 
+/* Some have their signature at the end: the superblock of md 0.90 is 64 KiB
+ * before it, that of DDF in its last sector.  What a tier has there is ours.
+ */
+START_TEST (test_file_of_others_at_its_end)
+{
+  struct zram_tier tier;
+  char name[] = "test-tier.XXXXXX";
+  int fd = mkstemp (name);
+  unsigned i;
+
+  for (i = 0; i < 2; i++) {
+    off_t at = 8 * MIB + 512 - (i ? 512 : 65536);
+
+    ck_assert_int_eq (ftruncate (fd, 0), 0);
+    ck_assert_int_eq (ftruncate (fd, 8 * MIB + 512), 0);
+    ck_assert_int_eq (pwrite (fd, "precious", 8, at), 8);
+    ck_assert_errno (zram_tier_file (name, 0, 0, &tier) == -1, EEXIST);
+    ck_assert_int_eq (pread (fd, back, 8, at), 8);
+    ck_assert_int_eq (memcmp (back, "precious", 8), 0);
+    ck_assert_int_eq (zram_tier_file (name, 0, ZRAM_TIER_FORCE, &tier), 0);
+    tier.ops->close (tier.opaque);
+    ck_assert_int_eq (zram_tier_file (name, 0, 0, &tier), 0);
+    tier.ops->close (tier.opaque);
+  }
+  close (fd);
+  unlink (name);
+}
+END_TEST
+
 START_TEST (test_file)
 {
   struct zram_tier tier;
@@ -880,7 +909,8 @@ UNIT_MAIN ("tier", test_more_than_memory, test_sizes, test_segments_come_back,
            test_damaged_byte, test_lost, test_earlier_life,
            test_reader_holds_segments, test_turns, test_clean_past_damage,
            test_groups_on_a_tier,
-           test_bad_tiers, test_file_of_others, test_file,
+           test_bad_tiers, test_file_of_others,
+           test_file_of_others_at_its_end, test_file,
            test_overwritten_while_gathered, test_overwritten_since_chosen,
            test_policy_keeps_the_young, test_policy_brings_back,
            test_time_of_two_stores,
