@@ -354,8 +354,8 @@ walk_round (struct zram_memory *memory, struct writeback_work *work)
     work->walk.age = AGING_IDLE;
 }
 
-/* Huge pages that are idle.  When all of them have left, there are no others
- * until pages have become older.
+/* Huge pages that are idle.  When all of them have left they are looked for
+ * again when so much has that pages have become older.
  */
 static void
 gather_huge (struct zram_memory *memory, struct writeback_work *work)

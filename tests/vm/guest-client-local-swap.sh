@@ -7,11 +7,11 @@
 
 # nbd-zram local-swap: one command from nothing to compressed swap, under
 # pressure, and back to nothing, with every byte as it was; and again with
-# a disk below it.
+# a disk below it, and with a file on that.
 
 . "$(dirname "$0")/guest-functions.sh"
 . "$(dirname "$0")/../client/client-functions.sh"
-require nbd-client mkswap swapon flock perl blkid curl
+require nbd-client mkswap swapon flock perl blkid curl mkfs.ext4
 
 load_nbd
 echo 4096 > /proc/sys/vm/min_free_kbytes
@@ -118,18 +118,31 @@ none_attached
 none_running
 [ ! -e /run/nbd-zram/local ] || fail "something is left of the server"
 
-echo "== With a disk below it, what does not compress"
-vm watermark_boost_factor 15000
-nbd_zram local-swap 512M --mem-limit 32M -- reserve=8M tier=/dev/ubdb \
-  > "$tmp/out" 2> "$tmp/err" || { cat "$tmp/err"; fail "local-swap"; }
-! grep 'more than twice' "$tmp/err" || fail "it warns of the limit"
-begin=$(uptime_now)
-"$pressure" --ratio=1 --rounds=1 $mib || fail "a byte is wrong"
-echo "$mib MiB in a machine of 256 MiB: $(seconds_since "$begin") s"
-at_least "bytes that went to the disk" \
-         "$(local_stat 'tiers[0].bytes_in')" $((32 << 20))
-eq failed_writes "$(local_stat failed_writes)" 0
-echo "waits for the reserve: $(local_stat reserve_waits)"
-nbd_zram local-swap --off
-none_running
-vm_is 4096 15000
+# with_tier TIER...: what does not compress goes there, under pressure.
+with_tier ()
+{
+  vm watermark_boost_factor 15000
+  nbd_zram local-swap 512M --mem-limit 32M -- reserve=8M "$@" \
+    > "$tmp/out" 2> "$tmp/err" || { cat "$tmp/err"; fail "local-swap"; }
+  ! grep 'more than twice' "$tmp/err" || fail "it warns of the limit"
+  begin=$(uptime_now)
+  "$pressure" --ratio=1 --rounds=1 $mib || fail "a byte is wrong"
+  echo "$mib MiB in a machine of 256 MiB: $(seconds_since "$begin") s"
+  at_least "bytes that went to the disk" \
+           "$(local_stat 'tiers[0].bytes_in')" $((32 << 20))
+  eq failed_writes "$(local_stat failed_writes)" 0
+  echo "waits for the reserve: $(local_stat reserve_waits)"
+  nbd_zram local-swap --off
+  none_running
+  vm_is 4096 15000
+}
+
+echo "== With a disk below it"
+with_tier tier=/dev/ubdb
+
+echo "== With a file on it"
+mkfs.ext4 -q /dev/ubdb
+mkdir "$tmp/slow"
+mount /dev/ubdb "$tmp/slow"
+with_tier tier="$tmp/slow/tier" tier-size=384M
+umount "$tmp/slow"
