@@ -80,11 +80,14 @@ if not 1 <= len(bad) < PAGES:
     sys.exit("pages that are lost: %r" % bad)
 os.ftruncate(tier, 64 * MiB)
 check("pages that are lost", lost(h, bad, content), bad)
-# What is written anew is well.  (Others may have been in RAM, and leave it now
-# for a copy that is no more.)
+# What is written anew is well.  (So it is all: some may have been in RAM, and
+# leave it later for a copy that is no more.)
 for page in bad:
     h.pwrite(content(page), page * PAGE)
 check("pages that are lost", lost(h, bad, content), [])
+for page in range(PAGES):
+    h.pwrite(content(page), page * PAGE)
+check("pages that are lost", lost(h, range(PAGES), content), [])
 ' "${uri[disk]}" "$tmp/tier"
 at_least "errors of the tier" "$(stats disk | jq '.tiers[0].read_errors')" 8
 at_least "failed reads" "$(stat_of disk failed_reads)" 8
