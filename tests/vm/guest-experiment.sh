@@ -21,6 +21,7 @@ hog_size=${VM_HOG-204}
 tree=/run/host${VM_TREE?}
 work=$tmp/work
 disk=/dev/ubdb
+slow=$tmp/slow
 ram=$(awk '/^MemTotal:/ { print int ($2 / 1024 + 0.5) }' /proc/meminfo)
 
 # This script and its tools live on; it is others that are to be killed.
@@ -32,7 +33,7 @@ load zram num_devices=2
 load_dm cache cache-smq
 min_free=$(cat /proc/sys/vm/min_free_kbytes)
 boost=$(cat /proc/sys/vm/watermark_boost_factor)
-mkdir "$work"
+mkdir "$work" "$slow"
 
 # ---- The two programs --------------------------------------------------
 
@@ -167,8 +168,8 @@ measure ()
     [ $status -eq 0 ] || outcome+=", and the hog: status $status"
   fi
   [ -z "${VM_VERBOSE-}" ] || cat "$tmp/hog"
-  echo "cell|$cell|$outcome|$hog_seconds|$seconds|$peak|$((least / 1024))|" \
-       "$((most / 1024))|$written|$pages" | sed 's/| /|/'
+  echo "cell|$cell|$outcome|$hog_seconds|$seconds|$peak|" \
+       "$((ram - least / 1024))|$((most / 1024))|$written|$pages" | sed 's/| /|/'
 }
 
 on_tmpfs ()
@@ -309,14 +310,24 @@ cell_2_ours ()
   for_the_kernel
 }
 
-# (3) RAM and a disk; the tree on tmpfs.  First the disk alone.
+# (3) RAM and a swap file; the tree on tmpfs.  First the file alone.
+mount_slow ()
+{
+  mkfs.ext4 -q $disk
+  mount $disk "$slow"
+}
+
 cell_3_plain ()
 {
-  swap_on $disk
+  mount_slow
+  fallocate -l 1G "$slow/swap"
+  chmod 600 "$slow/swap"
+  swap_on "$slow/swap"
   on_tmpfs
   measure 3-plain "echo 0"
   umount "$work"
-  swapoff $disk
+  swapoff "$slow/swap"
+  umount "$slow"
 }
 
 # cache META FAST: the kernel's, before the disk.
@@ -343,7 +354,7 @@ cell_3_kernel ()
   reset_zram 1
 }
 
-# The same, over two disks of ours.
+# The same over two disks of ours; here the disk has no file system.
 cell_3_mixed ()
 {
   for_us
@@ -363,11 +374,12 @@ cell_3_mixed ()
   for_the_kernel
 }
 
-# Ours, with the disk as a tier.
+# Ours, with a file as a tier.
 our_tiers ()
 {
+  mount_slow
   our_disk swap 1024 /dev/nbd0 mem-limit="${VM_LIMIT_MIB-32}M" \
-           reserve="${VM_RESERVE-8M}" tier=$disk tier-force=true \
+           reserve="${VM_RESERVE-8M}" tier="$slow/tier" tier-size=1G \
            policy="${VM_POLICY-lru}"
 }
 
@@ -381,8 +393,14 @@ cell_3_ours ()
   stats swap | jq -Mc '{resident, bd_count, bd_reads, bd_writes, tiers}'
   umount "$work"
   swapoff /dev/nbd0
-  drop swap /dev/nbd0
+  drop_tiers
   for_the_kernel
+}
+
+drop_tiers ()
+{
+  drop swap /dev/nbd0
+  umount "$slow"
 }
 
 # What a request of a page costs: on the disk, by a server that does nothing,
@@ -413,7 +431,7 @@ cell_3_requests ()
   # The first are on the tier, the last in RAM.
   time_requests "nbdkit zram, from the tier" /dev/nbd0
   time_requests "nbdkit zram, from RAM" /dev/nbd0 12380
-  drop swap /dev/nbd0
+  drop_tiers
   for_the_kernel
   echo "cell|3-requests|finished|||||||"
 }
