@@ -1,7 +1,14 @@
 /* nbdkit-zram-plugin: SPDX-License-Identifier: BSD-3-Clause */
 
-/* So many bytes a day (a token bucket that is full at first and holds a
- * day's).  The caller sees to it that one thread at a time spends.
+/* So many bytes a day: no more than that in any 24 hours.
+ *
+ * What is spent is noted by the hour, and a whole hour's comes again when
+ * the last of it must be a day old.  A day that begins within an hour touches
+ * 25 of them, so it is what those add up to that may not be more.  (A bucket
+ * that fills slowly and holds a day's, as is usual for rates, would let twice
+ * as much through in the day after a rest.)
+ *
+ * The caller sees to it that one thread at a time spends.
  */
 
 #ifndef BUDGET_H
@@ -12,56 +19,58 @@
 
 #include "clock.h"
 
-#define BUDGET_DAY (24 * 3600 * CLOCK_SECOND)
+#define BUDGET_HOUR (3600 * CLOCK_SECOND)
+#define BUDGET_HOURS 25
 
 struct budget {
   uint64_t limit;               /* bytes a day; 0: no limit */
-  _Atomic uint64_t since;       /* ns: all that came until then is spent */
+  uint64_t start;               /* ns: when hour 0 began */
+  struct {
+    _Atomic uint64_t hour, bytes;
+  } spent[BUDGET_HOURS];        /* by hour, modulo their number */
 };
-
-/* The time in which so many bytes come. */
-static inline uint64_t
-budget_time (const struct budget *budget, uint64_t bytes)
-{
-  return (unsigned __int128) bytes * BUDGET_DAY / budget->limit;
-}
 
 static inline void
 budget_init (struct budget *budget, uint64_t limit)
 {
-  budget->limit = limit;
-  atomic_init (&budget->since, clock_ns () - BUDGET_DAY);
+  *budget = (struct budget) { .limit = limit, .start = clock_ns () };
+}
+
+static inline uint64_t
+budget_hour (const struct budget *budget)
+{
+  return (clock_ns () - budget->start) / BUDGET_HOUR;
 }
 
 /* What may be spent now. */
 static inline uint64_t
 budget_left (const struct budget *budget)
 {
-  uint64_t now, since;
+  uint64_t now, sum = 0;
+  unsigned i;
 
   if (budget->limit == 0)
     return UINT64_MAX;
-  now = clock_ns ();
-  since = atomic_load_explicit (&budget->since, memory_order_relaxed);
-  if ((int64_t) (now - since) <= 0)
-    return 0;
-  if (now - since >= BUDGET_DAY)
-    return budget->limit;
-  return (unsigned __int128) (now - since) * budget->limit / BUDGET_DAY;
+  now = budget_hour (budget);
+  for (i = 0; i < BUDGET_HOURS; i++)
+    if (atomic_load_explicit (&budget->spent[i].hour, memory_order_relaxed)
+        + BUDGET_HOURS > now)
+      sum += atomic_load_explicit (&budget->spent[i].bytes,
+                                   memory_order_relaxed);
+  return sum < budget->limit ? budget->limit - sum : 0;
 }
 
 static inline void
 budget_spend (struct budget *budget, uint64_t bytes)
 {
-  uint64_t now = clock_ns (), since;
+  uint64_t now = budget_hour (budget);
+  unsigned i = now % BUDGET_HOURS;
 
-  if (budget->limit == 0)
-    return;
-  since = atomic_load_explicit (&budget->since, memory_order_relaxed);
-  if ((int64_t) (now - BUDGET_DAY - since) > 0)
-    since = now - BUDGET_DAY;
-  atomic_store_explicit (&budget->since, since + budget_time (budget, bytes),
-                         memory_order_relaxed);
+  if (budget->spent[i].hour != now) {
+    budget->spent[i].bytes = 0;
+    budget->spent[i].hour = now;
+  }
+  budget->spent[i].bytes += bytes;
 }
 
 #endif /* BUDGET_H */

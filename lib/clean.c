@@ -23,7 +23,7 @@
 
 /* A record at OFFSET of the segment that is cleaned. */
 struct found {
-  const struct tier_record *record;
+  struct tier_record *record;
   struct tier *tier;
   uint32_t segment;
   unsigned offset, length;
@@ -104,18 +104,25 @@ gather_record (struct zram_memory *memory, const struct found *f,
   epoch_leave (token);
 }
 
-/* The record at an offset.  False if there is none that is sound. */
+/* The record at an offset.  False if there is none that is sound, or if what
+ * is damaged is what says how long it is.
+ */
 static bool
-find_record (const struct zram_memory *memory, struct found *f)
+find_record (struct zram_memory *memory, struct found *f)
 {
-  const struct writeback_work *work = memory->writeback.work;
-  size_t room = f->tier->segment_size - f->offset;
+  size_t room = f->tier->segment_size - f->offset, size;
+  enum slot_state state;
 
-  f->record = (const void *) (work->old + f->offset);
-  if (!tier_is_sound (f->tier, f->segment, f->offset, f->record, room))
+  if (room < sizeof *f->record)
     return false;
-  f->length = tier_length (f->record->state, f->record->size);
-  return f->length > 0;
+  f->record = (void *) (memory->writeback.work->old + f->offset);
+  state = f->record->state;
+  if (state != SLOT_TIER && state != SLOT_TIER_GROUP)
+    return false;
+  f->length = tier_length (state, f->record->size);
+  size = tier_length_bytes (state, f->length);
+  return f->length > 0 && size <= room
+    && tier_verify (f->tier, f->segment, f->offset, f->record, state, size);
 }
 
 bool

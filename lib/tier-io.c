@@ -1,20 +1,14 @@
 /* nbdkit-zram-plugin: SPDX-License-Identifier: BSD-3-Clause */
 
-/* Reading and writing a tier: records, and what is around them.
- *
- * Nothing that is read is believed.  The checksum covers the record and,
- * as its seed, where it stands, in which opening of the tier and in which
- * life of the segment it was written.  So a sector that rotted, one of an
- * earlier life of the segment and one of another server's data are all the
- * same: EIO for the page of that record, or for the pages of that group, and
- * for no other.
+/* Reading and writing a tier: whole segments, and a record with what is
+ * around it.  Nothing that is read is believed (tier-record.c): a record that
+ * is not as it was written is EIO for its page, or for the pages of its group,
+ * and for no other.
  */
 
 #include <config.h>
 
 #include <errno.h>
-
-#include <xxhash.h>
 
 #include "clock.h"
 #include "tier.h"
@@ -34,11 +28,6 @@
  */
 #define STEP_UP_SHIFT 6
 #define STEP_DOWN_SHIFT 3
-
-/* Odd, so that no two lives are the same; large, so that they are not the
- * same as another place either.
- */
-#define LIFE_FACTOR UINT64_C (0x9e3779b97f4a7c15)
 
 /* ---- Storage ------------------------------------------------------- */
 
@@ -130,57 +119,6 @@ tier_write_segment (struct tiers *tiers, struct tier *tier, uint32_t segment,
   return true;
 }
 
-/* ---- Records ------------------------------------------------------- */
-
-static unsigned
-unit_of (enum slot_state state)
-{
-  return state == SLOT_TIER ? TIER_PAGE_UNIT : TIER_GROUP_UNIT;
-}
-
-unsigned
-tier_length (enum slot_state state, size_t size)
-{
-  unsigned unit = unit_of (state);
-  size_t length = (sizeof (struct tier_record) + size + unit - 1) / unit;
-
-  return length <= TIER_LENGTH_MAX ? length : 0;
-}
-
-size_t
-tier_length_bytes (enum slot_state state, unsigned length)
-{
-  return (size_t) length * unit_of (state);
-}
-
-static uint64_t
-checksum (const struct tier *tier, uint32_t segment, unsigned offset,
-          const struct tier_record *record)
-{
-  const unsigned char *start = (const unsigned char *) record
-    + sizeof record->checksum;
-
-  return XXH64 (start, sizeof *record - sizeof record->checksum
-                       + record->size,
-                (tier->mark ^ (tier_segment_offset (tier, segment) + offset))
-                + tier->segments[segment].life * LIFE_FACTOR);
-}
-
-void
-tier_seal (const struct tier *tier, uint32_t segment, unsigned offset,
-           struct tier_record *record)
-{
-  record->checksum = checksum (tier, segment, offset, record);
-}
-
-bool
-tier_is_sound (const struct tier *tier, uint32_t segment, unsigned offset,
-               const struct tier_record *record, size_t room)
-{
-  return room > sizeof *record && record->size <= room - sizeof *record
-    && record->checksum == checksum (tier, segment, offset, record);
-}
-
 /* ---- Reading ------------------------------------------------------- */
 
 /* How much to read where a record is: the blocks that it is in, or more if
@@ -222,14 +160,14 @@ tier_fetched_find (const struct tier_fetched *f, uint64_t word)
   unsigned offset = slot_tier_offset (word);
   size_t length = tier_length_bytes (slot_state (word),
                                      slot_tier_length (word));
-  const struct tier_record *record;
+  struct tier_record *record;
 
   if (slot_tier (word) != f->tier->number || slot_segment (word) != f->segment
       || offset < f->from || offset + length > f->from + f->count)
     return NULL;
-  record = (const void *) (f->buffer + (offset - f->from));
-  return tier_is_sound (f->tier, f->segment, offset, record, length)
-    ? record : NULL;
+  record = (void *) (f->buffer + (offset - f->from));
+  return tier_verify (f->tier, f->segment, offset, record, slot_state (word),
+                      length) ? record : NULL;
 }
 
 /* The neighbours may be what cannot be read. */

@@ -652,6 +652,7 @@ tier_stats (struct tier *tier, struct zram_tier_stats *stats)
     .reads = tier->reads,
     .writes = tier->writes,
     .read_errors = tier->read_errors,
+    .corrected_errors = tier->corrected_errors,
     .write_errors = tier->write_errors,
     .read_latency = latency_read (&tier->read_latency),
     .write_latency = latency_read (&tier->write_latency),

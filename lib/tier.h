@@ -77,7 +77,7 @@ _Static_assert (TIER_SEGMENT_MAX / SLOT_TIER_UNIT <= 1 << 15,
 #define TIER_SEGMENTS_MAX (1 << 22)
 
 struct tier_record {
-  uint64_t checksum;            /* XXH64 of all that follows: tier-io.c */
+  uint64_t checksum;            /* XXH64 of all that follows */
   uint64_t page;                /* of a group, the first of its run */
   uint32_t store;               /* zram_store.number */
   uint16_t state;               /* SLOT_TIER or SLOT_TIER_GROUP */
@@ -134,6 +134,7 @@ struct tier {
   _Atomic uint64_t copies;              /* pages that are in RAM as well */
   _Atomic uint64_t bytes_in, bytes_written, reads, writes;
   _Atomic uint64_t read_errors, write_errors;
+  _Atomic uint64_t corrected_errors;    /* in records of groups */
   struct latency read_latency, write_latency;
 
   /* What most take longer than (tier-io.c): a read before its first byte,
@@ -313,6 +314,27 @@ uint32_t tier_next_full (struct tier *, uint32_t segment);
  */
 bool tier_can_clean (struct tier *, uint32_t segment, unsigned found);
 
+/* ---- Records (tier-record.c) --------------------------------------- */
+
+/* The length that a record of an object of SIZE bytes takes, in units of
+ * the state's, with the parity of a group; 0 if that is too long.
+ */
+unsigned tier_length (enum slot_state state, size_t size);
+size_t tier_length_bytes (enum slot_state state, unsigned length);
+
+/* Fill in the checksum of a record that is to stand at OFFSET of SEGMENT, and
+ * the parity if it is a group's.
+ */
+void tier_seal (const struct tier *, uint32_t segment, unsigned offset,
+                struct tier_record *);
+
+/* Whether a record of SIZE bytes that was read from there is as it was
+ * written.  That of a group is put right if not more than one row of 64 bytes
+ * is damaged.
+ */
+bool tier_verify (struct tier *, uint32_t segment, unsigned offset,
+                  struct tier_record *, enum slot_state, size_t size);
+
 /* ---- Reading and writing (tier-io.c) ------------------------------- */
 
 /* Read all of it.  False if that failed. */
@@ -321,21 +343,6 @@ bool tier_read_segment (struct tier *, uint32_t segment, void *buf);
 /* Write it.  BUF is aligned to TIER_BLOCK.  False if that failed. */
 bool tier_write_segment (struct tiers *, struct tier *, uint32_t segment,
                          const void *buf, size_t size);
-
-/* The length that a record of an object of SIZE bytes takes, in units of
- * the state's; 0 if that is too long.
- */
-unsigned tier_length (enum slot_state state, size_t size);
-size_t tier_length_bytes (enum slot_state state, unsigned length);
-
-/* Fill in the checksum of a record that is to stand at OFFSET of SEGMENT.
- */
-void tier_seal (const struct tier *, uint32_t segment, unsigned offset,
-                struct tier_record *);
-
-/* Whether a record that was read from there is as it was written. */
-bool tier_is_sound (const struct tier *, uint32_t segment, unsigned offset,
-                    const struct tier_record *, size_t room);
 
 /* What was read around a record: COUNT bytes at offset FROM of a segment,
  * in a buffer that must be put back.

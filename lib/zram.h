@@ -182,10 +182,9 @@ struct zram_memory_config {
 
   enum zram_policy policy;
 
-  /* The most that is written to all tiers together, in bytes a day: what
-   * was not written yet of a day's, from zram_memory_create on, may be
-   * written later.  When nothing is left, tiers are as good as full.  At
-   * least 1 MiB; 0: no limit.
+  /* The most that is written to all tiers together, in bytes in any 24
+   * hours.  When nothing is left, tiers are as good as full.  At least 1 MiB;
+   * 0: no limit.
    */
   uint64_t writeback_limit;
 };
@@ -491,6 +490,7 @@ struct zram_memory_stats {
                                    amplification */
     uint64_t reads, writes;     /* requests */
     uint64_t read_errors, write_errors;
+    uint64_t corrected_errors;  /* damage that a group's parity made good */
     struct zram_latency {       /* ns; 0: there was none yet */
       uint64_t p50, p99, max;
     } read_latency, write_latency;      /* of requests */

@@ -125,6 +125,7 @@ put_tier (FILE *fp, const struct zram_tier_stats *t)
   put_field (fp, "writes", t->writes);
   put_field (fp, "read_errors", t->read_errors);
   put_field (fp, "write_errors", t->write_errors);
+  put_field (fp, "corrected_errors", t->corrected_errors);
   put_latency (fp, "read_latency_us", &t->read_latency);
   put_latency (fp, "write_latency_us", &t->write_latency);
   fprintf (fp, "\n    }");

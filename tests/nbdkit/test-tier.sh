@@ -26,6 +26,7 @@ stats disk | jq -e '
     .number, .size, .segment_size, .segments, .free_segments, .pages, .clean_pages,
     .bytes_stored, .bytes_live, .bytes_in, .bytes_written,
     .write_amplification, .reads, .writes, .read_errors, .write_errors,
+    .corrected_errors,
     (.read_latency_us, .write_latency_us | .p50, .p99, .max)] |
     all (type == "number"))' ||
   fail "a field is missing or has another type"

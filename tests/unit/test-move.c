@@ -228,31 +228,75 @@ START_TEST (test_clean_copies_of_groups)
 }
 END_TEST
 
-/* One byte that changed costs the group that it is in, and no other. */
-START_TEST (test_damaged_group)
+/* All text in groups on the tier; where the record of page I's begins there,
+ * and how long it is.
+ */
+static uint64_t
+group_on_tier (unsigned i, size_t *size)
 {
   struct zram_recompress recompress = {
     .codec = { ZRAM_ALGORITHM_ZSTD, 3 }, .age = 3600, .group = 16,
   };
-  uint64_t word, at;
-  unsigned i;
+  uint64_t word;
 
   setup_with (32 * MIB, &recompress);
   write_text (0);
   zram_mark_idle (store, 0);
   ck_assert (zram_memory_settle (memory));
   move (ZRAM_LEVEL_RAM, 0);
-  word = slot_peek (slots_find (&store->slots, 37));
+  word = slot_peek (slots_find (&store->slots, i));
   ck_assert_int_eq (slot_state (word), SLOT_TIER_GROUP);
-  at = segment_of (37) + slot_tier_offset (word) + 200;
-  storage.bytes[at] ^= 64;
+  *size = tier_length_bytes (SLOT_TIER_GROUP, slot_tier_length (word));
+  return segment_of (i) + slot_tier_offset (word);
+}
+
+/* One byte that changed costs nothing, wherever in a group it is: the header,
+ * the pages, what lies behind them, the parity.  Nor do all of a row.
+ */
+START_TEST (test_damaged_byte_of_group)
+{
+  uint64_t corrected = 0, at;
+  size_t size, i;
+
+  at = group_on_tier (37, &size);
+  ck_assert_uint_gt (size, 1000);
+  for (i = 0; i < size; i += i < 64 ? 1 : 61) {
+    storage.bytes[at + i] ^= 64;
+    zram_mark_idle (store, 0);  /* so that it does not come back */
+    check_text_page (37, 0);
+    storage.bytes[at + i] ^= 64;
+    corrected += i < size - 64; /* nothing wants the parity then */
+  }
+  /* (Padding and parity are not covered by the checksum.) */
+  ck_assert_uint_le (tier_stats_of (0).corrected_errors, corrected);
+  ck_assert_uint_ge (tier_stats_of (0).corrected_errors, corrected - 2);
+  for (i = 0; i < 64; i++)
+    storage.bytes[at + 128 + i] ^= 1 + i;
+  check_text (0);
+  ck_assert_uint_eq (tier_stats_of (0).read_errors, 0);
+  teardown ();
+}
+END_TEST
+
+/* More than that costs the group that it is in, and no other. */
+START_TEST (test_damaged_group)
+{
+  uint64_t at;
+  size_t size;
+  unsigned i;
+
+  at = group_on_tier (37, &size);
+  storage.bytes[at + 127] ^= 64;
+  storage.bytes[at + 128] ^= 64;
   for (i = 0; i < NR_TEXT; i++)
     if (i / 16 == 37 / 16)
       ck_assert_errno (zram_read (store, back, PAGE, (uint64_t) i * PAGE)
                        == -1, EIO);
     else
       check_text_page (i, 0);
-  storage.bytes[at] ^= 64;
+  ck_assert_uint_eq (tier_stats_of (0).corrected_errors, 0);
+  storage.bytes[at + 127] ^= 64;
+  storage.bytes[at + 128] ^= 64;
   check_text (0);
   teardown ();
 }
@@ -390,6 +434,23 @@ START_TEST (test_across_sizes)
   write_all (2);
   second.fail_writes = 0;
   check_all (2);
+  teardown ();
+  storage_destroy (&second);
+}
+END_TEST
+
+/* What moves on is corrected, and sound where it comes to. */
+START_TEST (test_damaged_group_moves)
+{
+  uint64_t at;
+  size_t size;
+
+  at = group_on_tier (37, &size);
+  storage.bytes[at + 200] ^= 64;
+  add_second (32 * MIB);
+  ck_assert_int_eq (zram_remove_tier (memory, 0, NULL), 0);
+  check_text (0);
+  ck_assert_uint_eq (tier_stats_of (0).corrected_errors, 0);
   teardown ();
   storage_destroy (&second);
 }
@@ -1036,17 +1097,15 @@ START_TEST (test_clean_tiny)
 }
 END_TEST
 
-/* What is spent comes again in a day, evenly, and no more than a day's is
- * kept.  (Time goes by for whoever sets the beginning back.)
+/* No more than a day's in any 24 hours: what is spent comes again when it is
+ * a day old, to the hour, and no more than a day's is kept.  (Time goes by for
+ * whoever sets the beginning back.)
  */
 static void
 check_budget (struct budget *budget, unsigned hours, uint64_t left)
 {
-  const uint64_t hour = 3600 * CLOCK_SECOND;
-
-  budget->since -= hours * hour;
-  ck_assert_uint_ge (budget_left (budget), left);
-  ck_assert_uint_le (budget_left (budget), left + MIB / 64);
+  budget->start -= hours * BUDGET_HOUR;
+  ck_assert_uint_eq (budget_left (budget), left);
 }
 
 START_TEST (test_budget)
@@ -1054,17 +1113,44 @@ START_TEST (test_budget)
   struct budget budget;
 
   budget_init (&budget, 24 * MIB);
-  ck_assert_uint_eq (budget_left (&budget), 24 * MIB);
+  check_budget (&budget, 0, 24 * MIB);
+  check_budget (&budget, 1000, 24 * MIB);
   budget_spend (&budget, 4 * MIB);
-  check_budget (&budget, 0, 20 * MIB);
-  budget_spend (&budget, 26 * MIB);     /* a segment more than there was */
-  check_budget (&budget, 0, 0);
-  check_budget (&budget, 5, 0);
-  check_budget (&budget, 4, 3 * MIB);
-  check_budget (&budget, 100, 24 * MIB);
-  budget_spend (&budget, 24 * MIB);
-  check_budget (&budget, 0, 0);
-  check_budget (&budget, 12, 12 * MIB);
+  budget_spend (&budget, 1);
+  check_budget (&budget, 0, 20 * MIB - 1);
+  check_budget (&budget, 5, 20 * MIB - 1);
+  budget_spend (&budget, 15 * MIB);
+  check_budget (&budget, 19, 5 * MIB - 1);
+  check_budget (&budget, 1, 9 * MIB);   /* 25 hours after the first */
+  budget_spend (&budget, 9 * MIB);
+  check_budget (&budget, 4, 0);
+  check_budget (&budget, 1, 15 * MIB);
+  budget_spend (&budget, 16 * MIB);     /* more than there was */
+  check_budget (&budget, 19, 0);
+  check_budget (&budget, 1, 8 * MIB);
+  check_budget (&budget, 5, 24 * MIB);
+}
+END_TEST
+
+/* However it is spent, and however long there was a rest before. */
+START_TEST (test_budget_day)
+{
+  uint64_t spent[200], day, left;
+  struct budget budget;
+  unsigned hour, i;
+
+  budget_init (&budget, 24 * MIB);
+  for (hour = 0; hour < 200; hour++) {
+    left = budget_left (&budget);
+    spent[hour] = hour < 30 ? 0 : hour % 7 == 0 ? left : left / 5;
+    budget_spend (&budget, spent[hour]);
+    day = 0;
+    for (i = 0; i <= 24 && i <= hour; i++)
+      day += spent[hour - i];
+    ck_assert_uint_le (day, 24 * MIB);
+    ck_assert_uint_eq (budget_left (&budget), 24 * MIB - day);
+    budget.start -= BUDGET_HOUR;
+  }
 }
 END_TEST
 
@@ -1172,7 +1258,9 @@ END_TEST
 
 UNIT_MAIN ("move", test_down_and_up, test_clean_copies,
            test_clean_copies_of_huge_pages,
-           test_clean_copies_of_groups, test_damaged_group, test_budget,
+           test_clean_copies_of_groups, test_damaged_byte_of_group,
+           test_damaged_group, test_damaged_group_moves, test_budget,
+           test_budget_day,
            test_which_pages, test_bad_moves,
            test_across, test_across_sizes, test_remove, test_remove_copies,
            test_add_at_the_limit,
