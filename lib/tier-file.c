@@ -3,8 +3,9 @@
 /* A tier on a file or a block device.
  *
  * Direct I/O where the file system has it: what goes through the page
- * cache takes as much memory as it frees.  Where it has not (tmpfs, for
- * one) the pages are dropped from the cache once they are written.
+ * cache takes as much memory as it frees.  Where it has not, pages are
+ * dropped from the cache once they are written or read, and none is read
+ * ahead.  (On tmpfs that is of no use: the cache is the storage.)
  *
  * What belongs to somebody is refused: a device that is mounted or in use
  * otherwise by the kernel (O_EXCL), a file that another server uses by its
@@ -57,10 +58,20 @@ struct request {
 
 /* ---- I/O ----------------------------------------------------------- */
 
+/* Have nothing in the page cache that is not in use. */
+static void
+drop (const struct file *file, uint64_t count, uint64_t offset)
+{
+  if (!file->direct)
+    posix_fadvise (file->fd, offset, count, POSIX_FADV_DONTNEED);
+}
+
 static int
 file_read (void *opaque, void *buf, size_t count, uint64_t offset)
 {
   const struct file *file = opaque;
+  const uint64_t start = offset;
+  const size_t all = count;
   char *p = buf;
 
   while (count) {
@@ -77,6 +88,7 @@ file_read (void *opaque, void *buf, size_t count, uint64_t offset)
     offset += r;
     count -= r;
   }
+  drop (file, all, start);
   return 0;
 }
 
@@ -108,7 +120,7 @@ file_write (void *opaque, const void *buf, size_t count, uint64_t offset)
                          | SYNC_FILE_RANGE_WAIT_AFTER) == -1
         && errno != ESPIPE && errno != EINVAL && errno != ENOSYS)
       return -1;
-    posix_fadvise (file->fd, start, all, POSIX_FADV_DONTNEED);
+    drop (file, all, start);
   }
   return 0;
 }
@@ -321,7 +333,10 @@ open_file (const struct request *request, bool *direct)
     errno = EOPNOTSUPP;
     return -1;
   }
-  return open (request->path, flags);
+  fd = open (request->path, flags);
+  if (fd >= 0)
+    posix_fadvise (fd, 0, 0, POSIX_FADV_RANDOM);
+  return fd;
 }
 
 /* The size of a device in bytes; false if it cannot be told. */
@@ -404,6 +419,7 @@ claim (const struct file *file, const struct request *request)
   if (size && !write_mark (file, buf))
     size = 0;
   err = errno;
+  drop (file, 0, 0);            /* what it was looked at for */
   free (buf);
   errno = err;
   return size;
