@@ -839,14 +839,72 @@ check_memory (void)
   storage.read_chance = second.read_chance = chance;
 }
 
+/* The number of the second tier, or -1. */
+static int
+second_number (void)
+{
+  struct zram_memory_stats m;
+
+  zram_memory_stats (memory, &m);
+  return m.nr_tiers > 1 ? (int) m.tiers[1].number : -1;
+}
+
+/* There is none. */
+static void
+forget_second (void)
+{
+  ck_assert_int_eq (second_number (), -1);
+  ck_assert_uint_eq (second.closed, 1);
+  storage_destroy (&second);
+  second = (struct storage) { 0 };
+}
+
+/* What fails as often as the first one, if there is memory for it. */
+static void
+add_second (uint64_t size)
+{
+  struct zram_tier tier = storage_init (&second, size);
+
+  second.chance = storage.chance;
+  second.read_chance = storage.read_chance;
+  if (zram_add_tier (memory, &tier) == 0)
+    return;
+  ck_assert_int_eq (errno, ENOSPC);
+  forget_second ();
+}
+
+static unsigned nr_removed;
+
+/* Whatever has no room elsewhere, or cannot be read, stays there. */
+static void
+remove_second (void)
+{
+  if (zram_remove_tier (memory, second_number (), NULL) == 0) {
+    forget_second ();
+    nr_removed++;
+    return;
+  }
+  ck_assert (errno == ENOSPC || errno == EIO);
+  ck_assert_uint_eq (second.closed, 0);
+}
+
+static void
+change_second (struct rng *rng)
+{
+  if (second_number () == -1)
+    add_second ((2 + rng_below (rng, 4)) * MIB);
+  else
+    remove_second ();
+}
+
 /* With a tier of large segments below or, if it comes first, one of small
- * segments.  One of CHANCE writes fails, and one of READ_CHANCE reads.
+ * segments, which comes and goes.  One of CHANCE writes fails, and one of
+ * READ_CHANCE reads.
  */
 static void
 run_model (uint64_t tier_size, uint64_t second_size, unsigned chance,
            unsigned read_chance, uint64_t seed)
 {
-  struct zram_tier tier = storage_init (&second, second_size);
   struct zram_recompress recompress = {
     .codec = { ZRAM_ALGORITHM_ZSTD, 3 }, .age = 3600, .group = 16,
   };
@@ -857,11 +915,12 @@ run_model (uint64_t tier_size, uint64_t second_size, unsigned chance,
   setup_with (tier_size, &recompress);
   if (tier_size == LARGE)
     leave_segments (0, 3);
+  storage.chance = chance;
+  storage.read_chance = read_chance;
+  second = (struct storage) { 0 };
   if (second_size)
-    ck_assert_int_eq (zram_add_tier (memory, &tier), 0);
+    add_second (second_size);
   memory->limit.max = limit_resident (&memory->limit) + MIB;
-  storage.chance = second.chance = chance;
-  storage.read_chance = second.read_chance = read_chance;
   model_init (&model, store, 0, 1200 * PAGE + 77);
   model.may_fill_up = true;
   model.may_fail_reads = read_chance > 0;
@@ -873,6 +932,8 @@ run_model (uint64_t tier_size, uint64_t second_size, unsigned chance,
       ck_assert (zram_memory_settle (memory));
     if (rng_below (&rng, 20) == 0)
       move_some (&rng);
+    if (second_size && rng_below (&rng, 50) == 0)
+      change_second (&rng);
     check_memory ();
   }
   storage.read_chance = second.read_chance = 0;
@@ -886,10 +947,15 @@ run_model (uint64_t tier_size, uint64_t second_size, unsigned chance,
 
 START_TEST (test_model)
 {
+  static const struct zram_codec codecs[] = {
+    { ZRAM_ALGORITHM_LZ4, 1 }, { ZRAM_ALGORITHM_ZSTD, 1 },
+    { ZRAM_ALGORITHM_ZSTD, 3 },
+  };
   unsigned p;
 
   for (p = 0; p < ZRAM_NR_POLICIES; p++) {
     policy = p;
+    store_codec = codecs[p % 3];
     run_model (32 * MIB, 0, 0, 0, 8 * p + 1);
     run_model (4 * MIB, 0, 0, 0, 8 * p + 2);
     run_model (32 * MIB, 0, 3, 0, 8 * p + 3);
@@ -899,6 +965,7 @@ START_TEST (test_model)
     run_model (4 * MIB, 0, 0, 10, 8 * p + 7);
     run_model (LARGE, 3 * MIB, 5, 10, 8 * p + 8);
   }
+  ck_assert_uint_gt (nr_removed, 0);
 }
 END_TEST
 

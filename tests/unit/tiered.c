@@ -13,19 +13,19 @@ unsigned char page[PAGE], back[PAGE];
 enum zram_policy policy;
 enum zram_allocator allocator;
 uint64_t writeback_limit;
+struct zram_codec store_codec = { ZRAM_ALGORITHM_LZ4, 1 };
 
 /* A store of incompressible pages, of which RAM holds less than half. */
 void
 setup_with (uint64_t tier_size, const struct zram_recompress *recompress)
 {
-  struct zram_codec codec = { ZRAM_ALGORITHM_LZ4, 1 };
   struct zram_memory_config config = { .contexts = 2 };
   struct zram_tier tier = storage_init (&storage, tier_size);
 
   config.policy = policy;
   config.allocator = allocator;
   config.writeback_limit = writeback_limit;
-  config.mem_limit = zram_memory_minimum (&config, &codec) + 8 * MIB;
+  config.mem_limit = zram_memory_minimum (&config, &store_codec) + 8 * MIB;
   if (recompress) {
     config.recompress = *recompress;
     config.mem_limit += 16 * MIB;       /* to be made less by the test */
@@ -37,7 +37,7 @@ setup_with (uint64_t tier_size, const struct zram_recompress *recompress)
    * long neighbours come along, and pages are not where a test wants them.
    */
   memory->tiers.order[0]->read_ns = 1;
-  store = zram_open (memory, UINT64_C (1) << 30, &codec);
+  store = zram_open (memory, UINT64_C (1) << 30, &store_codec);
   ck_assert_ptr_nonnull (store);
 }
 

@@ -26,6 +26,7 @@ extern unsigned char page[PAGE], back[PAGE];
 extern enum zram_policy policy;
 extern enum zram_allocator allocator;
 extern uint64_t writeback_limit;
+extern struct zram_codec store_codec;
 
 /* Smallest tier whose segments are as large as they can be. */
 #define LARGE (512 * MIB)
