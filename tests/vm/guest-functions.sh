@@ -130,10 +130,11 @@ check_swap_safe ()
 # first used, by more large reads at once than it has threads.
 warm_up ()
 {
-  local i jobs=()
+  local i jobs=() pieces
 
+  pieces=$(($(blockdev --getsize64 "$1") >> 21))
   for ((i = 0; i < 16; i++)); do
-    dd if="$1" of=/dev/null bs=1M count=2 skip=$((i * 2)) \
+    dd if="$1" of=/dev/null bs=1M count=2 skip=$((i % pieces * 2)) \
        iflag=direct status=none &
     jobs+=($!)
   done
