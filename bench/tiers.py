@@ -38,6 +38,9 @@ SAMPLE_SECONDS = 0.01
 # What a write of a MiB to a slow tier takes, ms.
 SLOW_TIERS = {"20 MiB/s": 50, "1 MiB/s": 1000}
 BESIDE_REQUESTS = 2000000       # more than can be done meanwhile
+# What a read of a tier takes longer than locally, ms.
+FAR_TIERS = {"here": 0, "1 ms away": 1, "5 ms away": 5}
+FAR_PAGES = 32768
 RAM_PART = 4
 # A tier of a few segments only has no air at 80 %.
 WRITTEN_PAGES = 262144
@@ -247,11 +250,11 @@ def read_beside(disk, corpus, effort, pages, reader):
     disk.settle()
 
 
-def slow_storage(args, stack, directory, size, name, ms):
+def slow_storage(args, stack, directory, size, name, delay):
     """A server for a tier, and the parameter that names it."""
     slow = nbd.Server("slow", name, 0,
                       [args.nbdkit, "--filter=delay", "memory",
-                       str(2 * size // MIB * MIB), "delay-write=%dms" % ms],
+                       str(2 * size // MIB * MIB), delay],
                       directory)
     stack.callback(slow.stop)
     slow.start()
@@ -280,10 +283,49 @@ def measure_readers(args, corpus, effort, pages, directory, size):
     for what, ms in SLOW_TIERS.items():
         with contextlib.ExitStack() as stack:
             tier = slow_storage(args, stack, directory, size,
-                                "tier%d" % ms, ms)
+                                "tier%d" % ms, "delay-write=%dms" % ms)
             found.append(measure(what, Disk(
                 args, "waits%d" % ms, pages, directory, limit, "policy=smq",
                 tier)))
+    return found
+
+
+# ---- How far it is -----------------------------------------------------
+
+class Far:
+    """What it took to read all of a disk in order."""
+
+
+def read_in_order(disk, what):
+    far, before = Far(), disk.stats()
+    start = time.monotonic()
+    run_program(["nbdcopy", "--request-size=65536",
+                 "nbd+unix:///?socket=" + disk.socket, "null:"])
+    far.seconds = time.monotonic() - start
+    after = disk.stats()
+    far.what = what
+    far.pages = before["bd_count"]
+    far.reads = after["tiers"][0]["reads"] - before["tiers"][0]["reads"]
+    return far
+
+
+def measure_far(args, corpus, directory):
+    """One disk after the other; None if there is no nbdcopy."""
+    if shutil.which("nbdcopy") is None:
+        return None
+    size = FAR_PAGES * PAGE
+    found = []
+    for what, ms in FAR_TIERS.items():
+        say("tiers: read in order, the tier %s" % what)
+        with contextlib.ExitStack() as stack:
+            tier = slow_storage(args, stack, directory, size, "far%d" % ms,
+                                "delay-read=%dms" % ms)
+            disk = Disk(args, "near%d" % ms, FAR_PAGES, directory,
+                        "mem-limit=16M", tier)
+            stack.callback(disk.stop)
+            disk.start()
+            disk.fill(corpus, FAR_PAGES)
+            found.append(read_in_order(disk, what))
     return found
 
 
@@ -380,6 +422,7 @@ def measure(args, corpus, effort):
                                      directory, found.size)
         found.readers = measure_readers(args, corpus, effort, found.pages,
                                         directory, found.size)
+        found.far = measure_far(args, corpus, directory)
         found.engines = measure_engines(effort, directory)
     return found
 
@@ -493,6 +536,20 @@ full of what is alive when most is, from when it was full for the first time:
                        for policy, ratio in found.recorded.items()), ""]
 
 
+def report_far(found):
+    if found.far is None:
+        return ["A tier that is far away was not measured: no nbdcopy.", ""]
+    rows = [(f.what, "%d" % f.pages, "%d" % f.reads,
+             "%.1f" % (f.pages / f.reads), "%.2f" % f.seconds)
+            for f in found.far]
+    return ["### A tier that is far away", "", """\
+A disk of %d MiB with mem-limit=16M is read in order, once, with its tier on
+another server (nbdkit's memory and delay). Where a read takes long, what lies
+beside a page is read with it.""" % (FAR_PAGES * PAGE // MIB), ""] + table(
+        ["tier", "pages on it", "reads of it", "pages per read", "seconds"],
+        rows)
+
+
 def report_engines(found):
     if found.engines is None:
         return ["Threads and io_uring were not compared: fio did not run.",
@@ -523,4 +580,5 @@ many requests needed something from there.""" %
     out += report_memory(found, targets)
     out += report_readers(found, targets)
     out += report_written(found, targets)
+    out += report_far(found)
     return out + report_engines(found)
