@@ -184,6 +184,47 @@ START_TEST (test_fails_once)
 }
 END_TEST
 
+static bool
+is (unsigned i, enum slot_state state)
+{
+  slot *s = slots_find (&store->slots, i);
+
+  return s && slot_state (slot_peek (s)) == state;
+}
+
+/* Where no segment is free and sparse ones are, these are cleaned for what is
+ * old, before what has just been read goes because it need not be written.
+ */
+START_TEST (test_before_copies)
+{
+  unsigned hot[100], n, i, nr = 0;
+
+  setup (8 * MIB);
+  n = fill_up ();
+  thin_out (n, 2);
+  for (i = 0; i < n && nr < 400; i++)
+    if (is (i, SLOT_RAM)) {
+      ck_assert_int_eq (zram_trim (store, PAGE, (uint64_t) i * PAGE), 0);
+      nr++;
+    }
+  zram_memory_settle (memory);
+  zram_mark_idle (store, 0);
+  for (i = 0, nr = 0; i < n && nr < 100; i++)
+    if (is_on_tier (i)) {
+      check_page (i, 0);
+      check_page (i, 0);
+      ck_assert (is (i, SLOT_CLEAN));
+      hot[nr++] = i;
+    }
+  ck_assert_uint_eq (nr, 100);
+  ck_assert (!tiers_have_room (&memory->tiers));
+  ck_assert (writeback_wait (&memory->writeback));
+  for (i = 0; i < 100; i++)
+    ck_assert (!is_on_tier (hot[i]));
+  teardown ();
+}
+END_TEST
+
 /* Everything is trimmed while segments are read to be cleaned: the first of
  * READS, and then the whole disk.
  */
@@ -277,4 +318,5 @@ END_TEST
 
 UNIT_MAIN ("clean", test_which, test_beside_bad, test_beside_failing_tier,
            test_spare, test_nearly_full, test_fails_once,
+           test_before_copies,
            test_trimmed_meanwhile, test_groups)
