@@ -69,15 +69,16 @@ published (const struct target *t, const struct entry *e, uint64_t word)
     ? slot_word_aged (new, slot_age (word)) : 0;
 }
 
+/* What was on this tier before was cleaned, and did not come to it. */
 static void
 count (const struct target *t, struct zram_store *store, uint64_t old,
        uint64_t new)
 {
   page_replaced (store, old, new);
   stats_add (&store->stats, STATS_BD_WRITES, 1);
-  if (slot_on_tier (old))
+  if (slot_on_tier (old) && slot_tier (old) == t->tier->number)
     return;
-  t->memory->writeback.work->gone++;
+  t->memory->writeback.work->gone += !slot_on_tier (old);
   atomic_fetch_add (&t->tier->bytes_in, slot_is_alone (old)
                     ? slot_size (old)
                     : tier_weight (new) * TIER_RECORD_ALIGN);

@@ -369,7 +369,7 @@ size_of (const struct file *file, const struct request *request)
   if (!(request->device ? device_size (file->fd, &size)
         : file_size (file->fd, request->wanted, &size)))
     return 0;
-  if (size < TIER_SIZE_MIN) {
+  if (size < ZRAM_TIER_SIZE_MIN) {
     errno = EINVAL;
     return 0;
   }
@@ -456,7 +456,7 @@ zram_tier_file (const char *path, uint64_t wanted, unsigned flags,
   uint64_t size;
   int err;
 
-  if (wanted && wanted < TIER_SIZE_MIN) {
+  if (wanted && wanted < ZRAM_TIER_SIZE_MIN) {
     errno = EINVAL;
     return -1;
   }

@@ -523,7 +523,7 @@ claim (struct remote *r, struct zram_memory *memory, bool force)
 
   if (buf == NULL)
     return -1;
-  if (r->size < TIER_SIZE_MIN)
+  if (r->size < ZRAM_TIER_SIZE_MIN)
     errno = EINVAL;
   else if (request (nbd, READ, buf, TIER_MARK_LOOK, 0) == DONE) {
     bool used = is_used (memory, buf);

@@ -31,7 +31,6 @@
 #include "tier.h"
 
 #define ROW_SIZE TIER_GROUP_UNIT
-#define ROW_WORDS (ROW_SIZE / sizeof (uint64_t))
 
 /* Odd, so that no two lives are the same; large, so that they are not the
  * same as another place either.
@@ -93,23 +92,22 @@ is_sound (const struct tier *tier, uint32_t segment, unsigned offset,
 
 /* ---- The parity ---------------------------------------------------- */
 
-/* Records lie at multiples of eight bytes, and so do rows. */
 static void
-add_row (uint64_t *to, const uint64_t *row)
+add_row (unsigned char *to, const unsigned char *row)
 {
   unsigned i;
 
-  for (i = 0; i < ROW_WORDS; i++)
+  for (i = 0; i < ROW_SIZE; i++)
     to[i] ^= row[i];
 }
 
 static void
-sum_rows (uint64_t *sum, const struct tier_record *record, size_t size)
+sum_rows (unsigned char *sum, const struct tier_record *record, size_t size)
 {
-  const uint64_t *row = (const void *) record;
+  const unsigned char *row = (const void *) record;
 
   memset (sum, 0, ROW_SIZE);
-  for (; size >= ROW_SIZE; size -= ROW_SIZE, row += ROW_WORDS)
+  for (; size >= ROW_SIZE; size -= ROW_SIZE, row += ROW_SIZE)
     add_row (sum, row);
 }
 
@@ -118,15 +116,14 @@ sum_rows (uint64_t *sum, const struct tier_record *record, size_t size)
  */
 static bool
 correct (const struct tier *tier, uint32_t segment, unsigned offset,
-      struct tier_record *record, size_t size)
+         struct tier_record *record, size_t size)
 {
   const size_t room = size - ROW_SIZE;
-  uint64_t *row = (void *) record;
-  uint64_t sum[ROW_WORDS];
+  unsigned char *row = (void *) record, sum[ROW_SIZE];
   size_t i;
 
   sum_rows (sum, record, size);
-  for (i = 0; i < room; i += ROW_SIZE, row += ROW_WORDS) {
+  for (i = 0; i < room; i += ROW_SIZE, row += ROW_SIZE) {
     add_row (row, sum);
     if (is_sound (tier, segment, offset, record, room))
       return true;
@@ -146,7 +143,7 @@ tier_seal (const struct tier *tier, uint32_t segment, unsigned offset,
 
   record->checksum = checksum (tier, segment, offset, record);
   if (record->state == SLOT_TIER_GROUP)
-    sum_rows ((void *) ((unsigned char *) record + size - ROW_SIZE), record,
+    sum_rows ((unsigned char *) record + size - ROW_SIZE, record,
               size - ROW_SIZE);
 }
 

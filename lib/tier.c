@@ -65,9 +65,15 @@ tier_charge (const struct tier *tier)
 }
 
 uint64_t
+tiers_shared_size (void)
+{
+  return NR_BUFFERS * TIER_BUFFER_SIZE;
+}
+
+uint64_t
 tiers_charged (const struct tiers *tiers)
 {
-  uint64_t sum = tiers->buffers ? NR_BUFFERS * TIER_BUFFER_SIZE : 0;
+  uint64_t sum = tiers->buffers ? tiers_shared_size () : 0;
   unsigned i;
 
   for (i = 0; i < tiers->nr; i++)
@@ -93,7 +99,7 @@ tiers_destroy (struct tiers *tiers)
     tier_destroy (tiers->order[--tiers->nr]);
   if (tiers->buffers) {
     lend_destroy (&tiers->lent);
-    mapping_release (tiers->buffers, NR_BUFFERS * TIER_BUFFER_SIZE);
+    mapping_release (tiers->buffers, tiers_shared_size ());
     tiers->buffers = NULL;
   }
   pthread_mutex_destroy (&tiers->lock);
@@ -102,7 +108,7 @@ tiers_destroy (struct tiers *tiers)
 static bool
 make_buffers (struct tiers *tiers)
 {
-  size_t size = NR_BUFFERS * TIER_BUFFER_SIZE;
+  size_t size = tiers_shared_size ();
 
   if (tiers->buffers)
     return true;
@@ -186,7 +192,7 @@ tiers_make (struct tiers *tiers, const struct zram_tier *storage)
 {
   struct tier *tier;
 
-  if (storage->size < TIER_SIZE_MIN) {
+  if (storage->size < ZRAM_TIER_SIZE_MIN) {
     errno = EINVAL;
     return NULL;
   }

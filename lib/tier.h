@@ -44,8 +44,6 @@
 #define TIER_SEGMENTS 512
 
 /* Segment 0 has the mark (tier-mark.h). */
-#define TIER_SIZE_MIN (2 << 20)
-
 _Static_assert (TIER_MARK_AREA <= TIER_SEGMENT_MIN, "it is alone there");
 
 #define TIER_RECORD_ALIGN SLOT_TIER_UNIT
@@ -176,7 +174,7 @@ void tiers_destroy (struct tiers *);
 /* Make a tier, which may wait for memory, and then add it below the others,
  * which does not: writers may wait for who writes back, and must not wait for
  * what waits for them.  NULL and errno on failure: EINVAL if it is smaller
- * than TIER_SIZE_MIN, ENOSPC at the limit or if there are TIER_NR_MAX already,
+ * than ZRAM_TIER_SIZE_MIN, ENOSPC at the limit or if there are TIER_NR_MAX already,
  * ENOMEM.
  */
 struct tier *tiers_make (struct tiers *, const struct zram_tier *);
@@ -204,8 +202,11 @@ tiers_of (struct tiers *tiers, uint64_t word)
   return tiers_get (tiers, slot_tier (word));
 }
 
-/* Memory that is charged for them. */
+/* Memory that is charged for them, and what it is of that for what they
+ * share, however many they are.
+ */
 uint64_t tiers_charged (const struct tiers *);
+uint64_t tiers_shared_size (void);
 
 /* ---- Segments (tier.c) --------------------------------------------- */
 

@@ -556,9 +556,15 @@ writeback_destroy (struct writeback *w)
 }
 
 uint64_t
+writeback_size (void)
+{
+  return sizeof (struct writeback_work);
+}
+
+uint64_t
 writeback_charged (const struct writeback *w)
 {
-  return w->work ? sizeof (struct writeback_work) : 0;
+  return w->work ? writeback_size () : 0;
 }
 
 static int

@@ -46,7 +46,9 @@ int writeback_prepare (struct writeback *);
 int writeback_start (struct writeback *);
 void writeback_stop (struct writeback *);
 
+/* Memory that is charged for it, once it is prepared. */
 uint64_t writeback_charged (const struct writeback *);
+uint64_t writeback_size (void);
 
 /* Memory is getting short: write something back.  Costs next to nothing
  * while it is not.

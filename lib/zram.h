@@ -187,6 +187,9 @@ struct zram_memory_config {
    * 0: no limit.
    */
   uint64_t writeback_limit;
+
+  /* Whether there will be tiers: for zram_memory_minimum. */
+  bool tiers;
 };
 
 /* Create what stores share.  Starts no thread, so it can be called
@@ -199,7 +202,8 @@ struct zram_memory_config {
 struct zram_memory *zram_memory_create (const struct zram_memory_config *);
 
 /* The smallest mem_limit, in bytes, that leaves room for a few pages
- * when one store with this codec is open.  For messages.
+ * when one store with this codec is open, and for what all tiers share.  For
+ * messages.
  */
 uint64_t zram_memory_minimum (const struct zram_memory_config *,
                               const struct zram_codec *);
@@ -455,6 +459,7 @@ struct zram_store_stats {
 void zram_store_stats (struct zram_store *, struct zram_store_stats *);
 
 #define ZRAM_TIERS_MAX 8
+#define ZRAM_TIER_SIZE_MIN (2 << 20)     /* bytes */
 
 /* Of all stores on a memory together. */
 struct zram_memory_stats {

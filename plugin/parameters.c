@@ -158,8 +158,7 @@ set_tier_size (struct parameters *p, const char *key, const char *value)
 
   if (tier == NULL)
     return -1;
-  tier->size_text = value;
-  return value_size (key, value, &tier->size);
+  return tier_size (tier, key, value);
 }
 
 static int
@@ -248,6 +247,7 @@ parameters_memory_config (const struct parameters *p)
     .background_cpu = p->background_cpu,
     .policy = p->policy,
     .writeback_limit = p->writeback_limit,
+    .tiers = p->nr_tiers > 0,
   };
 }
 
@@ -339,9 +339,9 @@ check_mem_limit (const struct parameters *p)
   if (p->mem_limit >= minimum)
     return 0;
   /* Round up, so that the size we suggest is one that we take. */
-  nbdkit_error ("mem-limit=%s: too small, an empty disk takes more than "
-                "this (use %" PRIu64 "K or more)",
-                p->mem_limit_text, (minimum + 1023) / 1024);
+  nbdkit_error ("mem-limit=%s: too small, an empty disk %stakes more than "
+                "this (use %" PRIu64 "K or more)", p->mem_limit_text,
+                p->nr_tiers ? "with a tier " : "", (minimum + 1023) / 1024);
   return -1;
 }
 

@@ -181,10 +181,12 @@ plugin_get_ready (void)
     return -1;
   disk.store = zram_open (disk.memory, parameters.size, &disk.codec);
   if (!disk.store) {
-    nbdkit_error ("cannot make a disk of %" PRIu64 " bytes%s%s: %m",
+    nbdkit_error ("cannot make a disk of %" PRIu64 " bytes%s%s: %s",
                   parameters.size,
                   parameters.dictionary ? " with dictionary=" : "",
-                  parameters.dictionary ? parameters.dictionary_text : "");
+                  parameters.dictionary ? parameters.dictionary_text : "",
+                  errno == ENOSPC ? "mem-limit leaves no room for it"
+                  : strerror (errno));
     return -1;
   }
 
@@ -330,8 +332,10 @@ request_failed (const char *operation, uint32_t count, uint64_t offset)
 {
   int err = errno;
 
-  nbdkit_error ("%s of %" PRIu32 " bytes at %" PRIu64 " failed: %m",
-                operation, count, offset);
+  nbdkit_error ("%s of %" PRIu32 " bytes at %" PRIu64 " failed: %m%s",
+                operation, count, offset,
+                err == ENOSPC && parameters.writeback_limit
+                ? ", or writeback-limit is reached" : "");
   errno = err;
   return -1;
 }

@@ -457,9 +457,8 @@ static int
 set_tier_size (struct request *request, const char *key, const char *value)
 {
   request->size_text = strdup (value);
-  request->place.size_text = request->size_text;
   if (request->size_text)
-    return value_size (key, value, &request->place.size);
+    return tier_size (&request->place, key, request->size_text);
   complain ("%s=%s: %m", key, value);
   return -1;
 }
@@ -510,8 +509,10 @@ check_migrate (struct request *request)
 {
   const struct zram_move *move = &request->move;
 
-  if (move->from == move->to)
-    complain ("from= and to= are the same level");
+  if (move->from == ZRAM_LEVEL_RAM && move->to == ZRAM_LEVEL_RAM)
+    complain ("from=ram&to=ram: these are the same level");
+  else if (move->from == move->to)
+    complain ("from=%d&to=%d: these are the same level", move->from, move->to);
   else if (request->given & TYPE && move->from != ZRAM_LEVEL_RAM)
     complain ("type=%s: there are types only of pages in RAM (from=ram)",
               zram_pages_name (move->pages));

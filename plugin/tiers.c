@@ -16,11 +16,17 @@
 #include <strings.h>
 #include <unistd.h>
 
+#include <sys/stat.h>
+#include <sys/vfs.h>
+
+#include <linux/magic.h>
+
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
 
 #include "complain.h"
 #include "tiers.h"
+#include "values.h"
 
 /* A file as large as this takes its time to be written. */
 #define LARGE_SIZE (UINT64_C (1) << 30)
@@ -111,6 +117,19 @@ tier_place (struct tier_parameters *tier, const char *key, const char *text)
   return -1;
 }
 
+int
+tier_size (struct tier_parameters *tier, const char *key, const char *text)
+{
+  tier->size_text = text;
+  if (value_size (key, text, &tier->size) == -1)
+    return -1;
+  if (tier->size >= ZRAM_TIER_SIZE_MIN)
+    return 0;
+  complain ("%s=%s: a tier must have at least %dM", key, text,
+            ZRAM_TIER_SIZE_MIN >> 20);
+  return -1;
+}
+
 void
 tier_free (struct tier_parameters *tier)
 {
@@ -169,7 +188,7 @@ complain_of_uri (const char *text)
     break;
   case EINVAL:
     complain ("tier=%s: this is no URI that libnbd understands, or the export "
-              "has less than 2M", text);
+              "has less than %dM", text, ZRAM_TIER_SIZE_MIN >> 20);
     break;
   default:
     complain ("tier=%s: the NBD server cannot be used: %m", text);
@@ -177,16 +196,26 @@ complain_of_uri (const char *text)
 }
 
 static void
-complain_of_file (const char *text)
+complain_of_file (const struct tier_parameters *p)
 {
+  const char *text = p->text;
+
   switch (errno) {
+  case EBUSY:
+    complain ("tier=%s: it is in use: mounted, swapped to, below another "
+              "device, or the tier of a server", text);
+    break;
   case EEXIST:
     complain ("tier=%s: there is something on it, which tier-force=true "
               "would overwrite", text);
     break;
   case EINVAL:
-    complain ("tier=%s: it must have at least 2M (tier-size=SIZE gives "
-              "a file its size)", text);
+    complain ("tier=%s: it must have at least %dM (tier-size=SIZE gives "
+              "a file its size)", text, ZRAM_TIER_SIZE_MIN >> 20);
+    break;
+  case ENOENT:
+    complain ("tier=%s: %m%s", text, p->size_text ? ""
+              : " (tier-size=SIZE makes it)");
     break;
   case ENODATA:
     complain ("tier=%s: with swap=true all of the file must have been "
@@ -214,6 +243,20 @@ announce (const struct tier_parameters *p, bool swap)
                   p->text);
 }
 
+/* It is allowed, for whoever tries things out. */
+static void
+warn_of_memory (const struct tier_parameters *p)
+{
+  struct statfs fs;
+  struct stat st;
+
+  if (!p->uri && stat (p->place, &st) == 0 && S_ISREG (st.st_mode)
+      && statfs (p->place, &fs) == 0
+      && (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC))
+    nbdkit_error ("tier=%s: this file is in memory itself, and takes as much "
+                  "as it frees", p->text);
+}
+
 int
 tier_add (struct zram_memory *memory, const struct tier_parameters *p,
           bool swap)
@@ -233,11 +276,13 @@ tier_add (struct zram_memory *memory, const struct tier_parameters *p,
     if (p->uri)
       complain_of_uri (p->text);
     else
-      complain_of_file (p->text);
+      complain_of_file (p);
     return -1;
   }
-  if (zram_add_tier (memory, &tier) == 0)
+  if (zram_add_tier (memory, &tier) == 0) {
+    warn_of_memory (p);
     return 0;
+  }
   complain ("tier=%s: %s", p->text, errno == ENOSPC
             ? "mem-limit leaves no room for what it takes" : strerror (errno));
   return -1;

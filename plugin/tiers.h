@@ -24,8 +24,11 @@ struct tier_parameters {
 /* Whether a path or URI means something else in another directory. */
 bool tier_is_relative (const char *text);
 
-/* Take TEXT, which must stay.  -1 after a complaint. */
+/* Take TEXT, which must stay, as its path or URI; and as its size.  -1 after a
+ * complaint.
+ */
 int tier_place (struct tier_parameters *, const char *key, const char *text);
+int tier_size (struct tier_parameters *, const char *key, const char *text);
 void tier_free (struct tier_parameters *);
 
 /* Whether there can be such a tier, with that mem-limit and with swap= or

@@ -80,8 +80,8 @@ refused 400 from=rom -- '/migrate?from=rom&to=ram'
 refused 400 from=-1 -- '/migrate?from=-1&to=ram'
 refused 400 to=1x -- '/migrate?from=ram&to=1x'
 refused 400 to=99999999999 -- '/migrate?from=ram&to=99999999999'
-refused 400 same -- '/migrate?from=ram&to=ram'
-refused 400 same -- '/migrate?from=3&to=3'
+refused 400 'from=ram&to=ram' same -- '/migrate?from=ram&to=ram'
+refused 400 'from=3&to=3' same -- '/migrate?from=3&to=3'
 refused 400 type=idle from=ram -- '/migrate?from=3&to=ram&type=idle'
 refused 400 from=3 -- '/migrate?from=3&to=ram'
 refused 400 to=7 -- '/migrate?from=ram&to=7'
@@ -95,9 +95,9 @@ refused 400 tier-size=many -- "/tier/add?tier=$tmp/t&tier-size=many"
 refused 400 tier-force=maybe -- "/tier/add?tier=$tmp/t&tier-force=maybe"
 refused 400 tier-size=8M export -- '/tier/add?tier=nbd://x&tier-size=8M'
 refused 400 "tier=$tmp/none/t" -- "/tier/add?tier=$tmp/none/t&tier-size=8M"
-refused 400 "tier=$tmp/t" -- "/tier/add?tier=$tmp/t"
+refused 400 "tier=$tmp/t" tier-size -- "/tier/add?tier=$tmp/t"
 refused 400 "tier=$tmp/t" 'too large' -- "/tier/add?tier=$tmp/t&tier-size=7E"
-refused 400 "tier=$tmp/t" 2M -- "/tier/add?tier=$tmp/t&tier-size=1M"
+refused 400 tier-size=1M 2M -- "/tier/add?tier=$tmp/t&tier-size=1M"
 refused 400 "tier=nbd+unix:///?socket=$tmp/none" -- /tier/add --get \
         --data-urlencode "tier=nbd+unix:///?socket=$tmp/none"
 refused 502 tier=nbd://127.0.0.1:1 -- '/tier/add?tier=nbd://127.0.0.1:1'

@@ -110,8 +110,9 @@ refused tier mem-limit -- 1G tier="$tmp/tier" tier-size=8M
 refused tier nbd://localhost swap \
         -- 1G mem-limit=64M swap=true tier=nbd://localhost
 refused tier "$tmp/tier" -- 1G mem-limit=64M swap=true tier="$tmp/tier"
-refused tier "$tmp/tier" -- 1G mem-limit=64M tier="$tmp/tier"
-refused tier "$tmp/tier" 2M -- 1G mem-limit=64M tier="$tmp/tier" tier-size=1M
+refused tier "$tmp/tier" tier-size -- 1G mem-limit=64M tier="$tmp/tier"
+refused tier-size=1M 2M -- 1G mem-limit=64M tier="$tmp/tier" tier-size=1M
+refused tier-size=0 2M -- 1G mem-limit=64M tier="$tmp/tier" tier-size=0
 refused tier "$tmp/none/t" -- 1G mem-limit=64M tier="$tmp/none/t" tier-size=8M
 refused tier "$tmp/file" tier-force \
         -- 1G mem-limit=64M tier="$tmp/file" tier-size=8M
@@ -143,6 +144,9 @@ refused mem-limit 16M -- 1G swap=true mem-limit=16M
 refused mem-limit 40M -- 1G swap=true reserve=40M mem-limit=40M
 
 refused mem-limit 1 -- 1G mem-limit=1
+refused mem-limit=3M "with a tier" \
+        -- 1G mem-limit=3M tier="$tmp/least" tier-size=8M
+least=$(sed -n 's/.*(use \(.*\) or more).*/\1/p' "$tmp/err")
 refused mem-limit abc -- 1G mem-limit=abc
 refused mem-limit -5 -- 1G mem-limit=-5
 refused mem-limit 9E -- 1G mem-limit=9E
@@ -174,6 +178,7 @@ accepted 1G recompress=zstd
 accepted 1G recompress=lz4hc,group=2,level=12,age=1
 accepted 1G recompress=lz4,age=31622400 background-cpu=100
 accepted 1G dictionary="$tmp/file" background-cpu=1
+accepted 1G mem-limit="${least?}" tier="$tmp/least" tier-size=8M
 accepted 1G mem-limit=64M tier="$tmp/a,b=c" tier-size=8M
 accepted 1G mem-limit=64M tier="$tmp/a,b=c"
 accepted 1G mem-limit=64M tier="$tmp/file" tier-size=8M tier-force=true

@@ -16,6 +16,12 @@ eq "mode of a new tier" "$(stat -c %a "$tmp/fast")" 600
 nbdcopy "$tmp/data" "${uri[disk]}"
 stats disk | jq '{resident, bd_count, bd_writes, tiers}'
 at_most resident "$(stat_of disk resident)" $((16 << 20))
+# Memory is made free before somebody needs it.
+has_free_memory ()
+{
+  [ "$(stat_of disk resident)" -le $((15 << 20)) ]
+}
+wait_until 30 has_free_memory || fail "nothing is free"
 at_least "pages on tiers" "$(stat_of disk bd_count)" $((48 << 8))
 eq "tiers" "$(stats disk | jq '.tiers | length')" 2
 at_least "pages on the second tier" \
