@@ -334,7 +334,9 @@ used_age (const struct zram_store *store, unsigned age)
 uint64_t
 page_touched (struct zram_store *store, uint64_t word)
 {
-  if (!slot_has_age (word))
+  if (!slot_has_age (word)
+      || (aging_is_pending (word)
+          && writeback_insists (&store->memory->writeback)))
     return word;
   word = slot_word_aged (word, used_age (store, slot_age (word)))
     & ~SLOT_SETTLED;

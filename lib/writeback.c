@@ -331,8 +331,10 @@ gather_room (struct zram_memory *memory, size_t room, bool copies_only)
   gather_oldest (memory, copies_only);
 }
 
-/* What can leave RAM, into the first tier that has room and can be written. */
-static void
+/* What can leave RAM, into the first tier that has room and can be written.
+ * False if there is something that none of them could take.
+ */
+static bool
 fill_segment (struct zram_memory *memory)
 {
   struct writeback_work *work = memory->writeback.work;
@@ -348,10 +350,11 @@ fill_segment (struct zram_memory *memory)
     room = true;
     gather_room (memory, tier->segment_size, false);
     if (write_to (memory, tier) || work->gone || work->nr == 0)
-      return;
+      return true;
   }
   if (!room)
     gather_room (memory, TIER_SEGMENT_MAX, true);
+  return work->nr == 0;
 }
 
 /* One round.  True if memory has become free. */
@@ -369,8 +372,7 @@ one_round (struct zram_memory *memory)
     clean (memory, WORTH_COPIES);
   full = !tiers_have_room (tiers);
   if (work->gone == 0)
-    fill_segment (memory);
-  full |= work->nr > 0;         /* nobody could take it */
+    full |= !fill_segment (memory);
   for (i = 0; i < NR_WORTH && full && work->gone == 0; i++)
     clean (memory, worth[i]);
   if (full && work->gone == 0 && tiers_have_good_room (tiers))
@@ -385,6 +387,25 @@ one_round (struct zram_memory *memory)
   return gone > 0;
 }
 
+/* All that was gathered may have been read while it was written, and then none
+ * of it has left.  Where everything is read all the time that would go on for
+ * ever, with a segment written in vain each time, so what leaves next leaves
+ * whether it is read or not.
+ */
+static bool
+insist (struct zram_memory *memory)
+{
+  struct writeback *w = &memory->writeback;
+  bool ok;
+
+  if (!tiers_have_room (&memory->tiers))
+    return false;
+  atomic_store (&w->insisting, true);
+  ok = one_round (memory);
+  atomic_store (&w->insisting, false);
+  return ok;
+}
+
 /* A tier that could not be written a moment ago may be tried again in
  * another: long enough to get past a part that is bad.
  */
@@ -396,7 +417,7 @@ write_back (struct zram_memory *memory)
   bool ok;
 
   pthread_mutex_lock (&w->working);
-  ok = one_round (memory);
+  ok = one_round (memory) || insist (memory);
   while (!ok && clock_ns () < end
          && (retry = tiers_retry_time (&memory->tiers)) != 0) {
     usleep (retry / 1000 + 1);

@@ -27,6 +27,7 @@ struct writeback {
   bool started;                 /* known to starter and stopper only */
   bool wanted;                  /* there shall be a thread */
   _Atomic bool called;          /* somebody has asked for it */
+  _Atomic bool insisting;       /* what is on its way leaves, read or not */
   _Atomic uint64_t pause;       /* ns: it is of no use until then */
 
   pthread_mutex_t lock;         /* covers what is below it */
@@ -54,6 +55,13 @@ uint64_t writeback_size (void);
  * while it is not.
  */
 void writeback_poke (struct writeback *);
+
+/* Whether a page that is on its way out leaves although it is read. */
+static inline bool
+writeback_insists (const struct writeback *w)
+{
+  return atomic_load_explicit (&w->insisting, memory_order_relaxed);
+}
 
 /* Whether memory is so short. */
 bool writeback_is_needed (struct writeback *);

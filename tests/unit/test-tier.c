@@ -637,6 +637,46 @@ START_TEST (test_overwritten_since_chosen)
 }
 END_TEST
 
+/* Whatever is in RAM is read whenever a segment is written: writers find room
+ * all the same, and not more than every other segment is written in vain.
+ */
+static unsigned nr_written;
+
+static void
+read_what_is_in_ram (void)
+{
+  unsigned i;
+
+  storage.on_write = read_what_is_in_ram;
+  for (i = 0; i < nr_written; i++)
+    if (!is_on_tier (i))
+      check_page (i, 0);
+}
+
+START_TEST (test_all_is_read)
+{
+  unsigned char data[PAGE];
+  struct zram_memory_stats m;
+
+  for (policy = 0; policy < ZRAM_NR_POLICIES; policy++) {
+    setup (64 * MIB);
+    storage.on_write = read_what_is_in_ram;
+    for (nr_written = 0; nr_written < NR; nr_written++) {
+      make_random (data, nr_written, 0);
+      ck_assert_int_eq (zram_write (store, data, PAGE,
+                                    (uint64_t) nr_written * PAGE), 0);
+    }
+    storage.on_write = NULL;
+    zram_memory_stats (memory, &m);
+    ck_assert_uint_gt (m.tiers[0].bytes_in, 2 * MIB);
+    ck_assert_uint_le (m.tiers[0].bytes_written,
+                       m.tiers[0].bytes_in / 10 * 22);
+    check_all (0);
+    teardown ();
+  }
+}
+END_TEST
+
 /* A cluster of which nothing is old enough has not left. */
 START_TEST (test_policy_keeps_the_young)
 {
@@ -979,6 +1019,7 @@ UNIT_MAIN ("tier", test_more_than_memory, test_sizes, test_segments_come_back,
            test_bad_tiers, test_file_of_others,
            test_file_of_others_at_its_end, test_file,
            test_overwritten_while_gathered, test_overwritten_since_chosen,
+           test_all_is_read,
            test_policy_keeps_the_young, test_policy_brings_back,
            test_time_of_two_stores,
            test_policy_without_room,
