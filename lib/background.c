@@ -96,6 +96,20 @@ is_busy (const struct zram_memory *memory)
     > BUSY_PAGES;
 }
 
+/* Dictionaries, for which the system is asked for memory: not with
+ * memory->lock held.
+ */
+static bool
+train_stores (struct zram_memory *memory)
+{
+  struct zram_store *store;
+  bool more = false;
+
+  for (store = memory->stores; store; store = store->next)
+    more |= dictionary_train (store);
+  return more;
+}
+
 /* What is done for each store.  *LATER: there will be more to do. */
 static bool
 tick_stores (struct zram_memory *memory, bool busy, uint64_t end,
@@ -107,7 +121,6 @@ tick_stores (struct zram_memory *memory, bool busy, uint64_t end,
   pthread_mutex_lock (&memory->lock);
   turnover_pass_time (memory);
   for (store = memory->stores; store; store = store->next) {
-    more |= dictionary_train (store);
     if (!busy)
       more |= recompress_until (store, end);
     more |= aging_walk (store, end, busy, later);
@@ -192,7 +205,10 @@ tick (struct zram_memory *memory, bool rest, bool *later)
   if (!rest) {
     if (!busy || is_wasteful (memory))
       more |= compact_until (memory, now + budget / 2);
+    pthread_mutex_lock (&memory->training);
+    more |= train_stores (memory);
     more |= tick_stores (memory, busy, now + budget, later);
+    pthread_mutex_unlock (&memory->training);
   }
   /* Not what we have compressed ourselves. */
   memory->compressed = codecs_compressed (memory->codecs);

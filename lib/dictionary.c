@@ -334,9 +334,10 @@ static void
 adopt (struct zram_store *store, unsigned codec, unsigned size, unsigned time)
 {
   struct dictionary *d = &store->dictionary;
-  unsigned old = atomic_exchange (&store->codec, codec);
 
-  retire (store->memory, old);
+  pthread_mutex_lock (&store->memory->lock);
+  retire (store->memory, atomic_exchange (&store->codec, codec));
+  pthread_mutex_unlock (&store->memory->lock);
   atomic_store (&d->trained_from, NR_TRAIN);
   atomic_store (&d->size_gain, gain (size));
   atomic_store (&d->time_gain, gain (time));

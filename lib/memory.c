@@ -186,6 +186,7 @@ zram_memory_create (const struct zram_memory_config *config)
   };
   regroup_init (&memory->regroup, &config->recompress);
   writeback_init (&memory->writeback, memory);
+  pthread_mutex_init (&memory->training, NULL);
   pthread_mutex_init (&memory->lock, NULL);
   pthread_mutex_init (&memory->reclaiming, NULL);
   worker_init (&memory->worker, memory_tick, memory);
@@ -212,13 +213,14 @@ zram_memory_destroy (struct zram_memory *memory)
   keeper_destroy (&memory->keeper);
   writeback_destroy (&memory->writeback);
   tiers_destroy (&memory->tiers);
-  regroup_end (memory);
+  regroup_destroy (memory);
   limit_uncharge (&memory->limit, memory->regroup.charged);
   codecs_destroy (memory->codecs);
   pool_destroy (&memory->pool);
   table_destroy (&memory->table);
   pthread_mutex_destroy (&memory->reclaiming);
   pthread_mutex_destroy (&memory->lock);
+  pthread_mutex_destroy (&memory->training);
   free (memory);
 }
 
@@ -266,9 +268,26 @@ start_keeper (struct zram_memory *memory)
                        table);
 }
 
+/* What was made before a fork is shared with the other process until it is
+ * written, and that would take memory.
+ */
+static void
+touch_parts (struct zram_memory *memory)
+{
+  struct zram_store *store;
+
+  tiers_touch (&memory->tiers);
+  writeback_touch (&memory->writeback);
+  regroup_touch (memory);
+  for (store = memory->stores; store; store = store->next)
+    policy_reserve (store);
+}
+
 int
 zram_memory_start (struct zram_memory *memory)
 {
+  if (memory->reserve)
+    touch_parts (memory);
   if (start_keeper (memory) == -1
       || writeback_start (&memory->writeback) == -1)
     return -1;

@@ -40,7 +40,17 @@ struct zram_memory {
   bool worker_has_stack;        /* in memory, as it must with a reserve */
   pthread_mutex_t reclaiming;   /* one thread returns memory at a time */
 
-  /* Covers the list, and what background work keeps in its stores. */
+  /* While it is held no store comes or goes, and the table of codecs is the
+   * holder's to charge.  Before `lock'.  Who has it may ask the system for
+   * memory and wait for that, and so nobody takes it for whom a request could
+   * be waiting.
+   */
+  pthread_mutex_t training;
+
+  /* Covers the list, and what background work keeps in its stores.  A writer at
+   * the limit waits for who writes back, who takes it: with a reserve nobody
+   * asks the system for memory who has it.
+   */
   pthread_mutex_t lock;
   struct zram_store *stores;
   uint32_t last_store;          /* the number of the newest */

@@ -26,25 +26,37 @@
 /* So many clusters leave in the order of their pages. */
 #define BATCH 32
 
+static uint64_t
+nr_clusters (const struct zram_store *store)
+{
+  uint64_t clusters = (store->slots.nr_pages - 1) / CLUSTER_PAGES + 1;
+
+  return clusters < CLUSTERS_MAX ? clusters : CLUSTERS_MAX;
+}
+
 int
 policy_init (struct zram_store *store)
 {
   struct policy *p = &store->policy;
-  uint64_t clusters = (store->slots.nr_pages - 1) / CLUSTER_PAGES + 1;
 
   if (store->memory->policy != ZRAM_POLICY_SMQ)
     return 0;
-  if (clusters > CLUSTERS_MAX)
-    clusters = CLUSTERS_MAX;
-  if (smq_init (&p->smq, &store->memory->limit, clusters) == -1)
+  if (smq_init (&p->smq, &store->memory->limit, nr_clusters (store)) == -1)
     return -1;
   p->on = true;
   /* Where no memory must be asked for later, all of it comes now. */
-  if (store->memory->reserve && smq_reserve (&p->smq, clusters) == -1) {
+  if (store->memory->reserve && policy_reserve (store) == -1) {
     policy_destroy (store);
     return -1;
   }
   return 0;
+}
+
+int
+policy_reserve (struct zram_store *store)
+{
+  return store->policy.on
+    ? smq_reserve (&store->policy.smq, nr_clusters (store)) : 0;
 }
 
 void

@@ -34,6 +34,11 @@ int policy_init (struct zram_store *);
 void policy_destroy (struct zram_store *);
 uint64_t policy_charged (const struct zram_store *);
 
+/* Have all memory that it can come to use; again after a fork.  -1 and errno on
+ * failure.
+ */
+int policy_reserve (struct zram_store *);
+
 /* A walk over all slots that makes pages older.  policy_visit takes the slots
  * of a cluster; true if what is on a tier of it shall come back when it is
  * read, even if that is only once.

@@ -18,8 +18,10 @@
 #include "store.h"
 #include "writeback-work.h"
 
-/* Pages that are read in a portion, with memory->lock held. */
-#define PORTION 16
+/* Pages that are read in a portion, with memory->lock held: a tier may take
+ * long for each, and somebody may need this thread meanwhile.
+ */
+#define PORTION 1
 
 /* Between two walks. */
 #define PAUSE_NS (10 * CLOCK_SECOND)

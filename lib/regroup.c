@@ -77,7 +77,7 @@ regroup_init (struct regroup *regroup, const struct zram_recompress *config)
 
 /* With a limit, what was charged once stays so. */
 void
-regroup_end (struct zram_memory *memory)
+regroup_destroy (struct zram_memory *memory)
 {
   struct regroup *regroup = &memory->regroup;
 
@@ -90,6 +90,23 @@ regroup_end (struct zram_memory *memory)
     limit_uncharge (&memory->limit, regroup->charged);
     regroup->charged = 0;
   }
+}
+
+/* With a reserve it is there from the start: memory.lock is held where it is
+ * needed, and the system must not be asked for memory then.
+ */
+void
+regroup_end (struct zram_memory *memory)
+{
+  if (memory->reserve == 0)
+    regroup_destroy (memory);
+}
+
+void
+regroup_touch (struct zram_memory *memory)
+{
+  if (memory->regroup.work)
+    mapping_touch (memory->regroup.work, sizeof *memory->regroup.work);
 }
 
 /* The codec is added when it is first needed: readers need more memory
@@ -147,7 +164,7 @@ have_work (struct zram_memory *memory)
     if (charge_work (memory, regroup->size))
       return true;
   }
-  regroup_end (memory);
+  regroup_destroy (memory);
   return false;
 }
 

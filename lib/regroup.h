@@ -46,7 +46,11 @@ bool regroup_run (struct zram_store *, slot *base, uint64_t nr);
  */
 void regroup_prepare (struct zram_memory *);
 
-/* Free what it took to do it. */
+/* Free what it took to do it, at the end of a walk, and for good. */
 void regroup_end (struct zram_memory *);
+void regroup_destroy (struct zram_memory *);
+
+/* Have that in memory, after a fork. */
+void regroup_touch (struct zram_memory *);
 
 #endif /* REGROUP_H */

@@ -406,6 +406,7 @@ store_unlink (struct zram_store *store)
 {
   struct zram_memory *memory = store->memory;
 
+  pthread_mutex_lock (&memory->training);
   pthread_mutex_lock (&memory->lock);
   dictionary_close (store);
   turnover_add (memory, stats_read (&store->stats, STATS_BD_READS));
@@ -416,6 +417,7 @@ store_unlink (struct zram_store *store)
   if (store->next)
     store->next->prev = store->prev;
   pthread_mutex_unlock (&memory->lock);
+  pthread_mutex_unlock (&memory->training);
 }
 
 /* Add the codec.  Contexts that have grown stay so: see first whether
@@ -520,6 +522,20 @@ store_init (struct zram_store *store, struct zram_memory *memory,
   return -1;
 }
 
+static int
+store_add (struct zram_store *store, struct zram_memory *memory,
+           uint64_t size, const struct zram_codec *codec)
+{
+  int r;
+
+  pthread_mutex_lock (&memory->training);
+  r = store_init (store, memory, size, codec);
+  if (r == 0)
+    store_link (store);
+  pthread_mutex_unlock (&memory->training);
+  return r;
+}
+
 struct zram_store *
 zram_open (struct zram_memory *memory, uint64_t size,
            const struct zram_codec *codec)
@@ -535,10 +551,8 @@ zram_open (struct zram_memory *memory, uint64_t size,
     return NULL;
   }
   store = aligned_alloc (_Alignof (struct zram_store), sizeof *store);
-  if (store && store_init (store, memory, size, codec) == 0) {
-    store_link (store);
+  if (store && store_add (store, memory, size, codec) == 0)
     return store;
-  }
   free (store);
   limit_uncharge (&memory->limit, sizeof *store);
   return NULL;

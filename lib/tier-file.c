@@ -44,7 +44,7 @@
 
 struct file {
   int fd;
-  bool direct;
+  bool direct, device;
 };
 
 /* How it is to be opened. */
@@ -125,12 +125,17 @@ file_write (void *opaque, const void *buf, size_t count, uint64_t offset)
   return 0;
 }
 
-/* A hole reads as zeroes, which no checksum fits. */
+/* Whatever is there afterwards, no checksum fits it.  (To punch a hole into a
+ * device would have it write zeroes, if that is what it can do.)
+ */
 static int
 file_discard (void *opaque, uint64_t count, uint64_t offset)
 {
   const struct file *file = opaque;
+  uint64_t range[2] = { offset, count };
 
+  if (file->device)
+    return ioctl (file->fd, BLKDISCARD, range);
   return fallocate (file->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                     offset, count);
 }
@@ -389,6 +394,19 @@ lock_file (const struct file *file)
   return false;
 }
 
+/* Whether it can be read in blocks of our size, which direct I/O allows only
+ * where the storage has no larger ones.  EMSGSIZE if not.
+ */
+static bool
+has_small_blocks (const struct file *file, unsigned char *buf)
+{
+  if (pread (file->fd, buf, TIER_BLOCK, TIER_BLOCK) != -1)
+    return true;
+  if (errno == EINVAL)
+    errno = EMSGSIZE;
+  return false;
+}
+
 /* Whether the file may be used. */
 static bool
 may_use (const struct file *file, const struct request *request,
@@ -416,6 +434,8 @@ claim (const struct file *file, const struct request *request)
   if (size && !request->device && request->flags & ZRAM_TIER_SWAP
       && !initialise (file, request, size, buf))
     size = 0;
+  if (size && !has_small_blocks (file, buf))
+    size = 0;
   if (size && !write_mark (file, buf))
     size = 0;
   err = errno;
@@ -434,6 +454,7 @@ open_claimed (const struct request *request, uint64_t *size)
 
   if (file == NULL)
     return NULL;
+  file->device = request->device;
   file->fd = open_file (request, &file->direct);
   *size = file->fd >= 0 ? claim (file, request) : 0;
   if (*size)
@@ -450,7 +471,9 @@ int
 zram_tier_file (const char *path, uint64_t wanted, unsigned flags,
                 struct zram_tier *tier)
 {
-  struct request request = { .path = path, .wanted = wanted, .flags = flags };
+  struct request request = {
+    .path = path, .wanted = wanted / TIER_BLOCK * TIER_BLOCK, .flags = flags,
+  };
   struct stat st;
   struct file *file;
   uint64_t size;

@@ -194,11 +194,13 @@ read_window (struct tier_fetched *f, uint64_t word)
 int
 tiers_fetch (struct tiers *tiers, uint64_t word, struct tier_fetched *f)
 {
+  struct tier *tier = tiers_of (tiers, word);
+  unsigned turn = lend_take (&tier->readers);
   unsigned n = lend_take (&tiers->lent);
   struct segment *segment;
 
   *f = (struct tier_fetched) {
-    .tier = tiers_of (tiers, word), .segment = slot_segment (word),
+    .tier = tier, .segment = slot_segment (word), .turn = turn,
     .buffer = tiers->buffers + n * TIER_BUFFER_SIZE,
   };
   segment = &f->tier->segments[f->segment];
@@ -209,7 +211,7 @@ tiers_fetch (struct tiers *tiers, uint64_t word, struct tier_fetched *f)
       return 0;
     atomic_fetch_add (&f->tier->read_errors, 1);
   }
-  lend_return (&tiers->lent, n);
+  tiers_put (tiers, f);
   errno = EIO;
   return -1;
 }
@@ -218,4 +220,5 @@ void
 tiers_put (struct tiers *tiers, const struct tier_fetched *f)
 {
   lend_return (&tiers->lent, (f->buffer - tiers->buffers) / TIER_BUFFER_SIZE);
+  lend_return (&f->tier->readers, f->turn);
 }

@@ -454,6 +454,17 @@ static const struct zram_tier_ops remote_ops = {
 
 /* ---- Opening ------------------------------------------------------- */
 
+/* Whether it takes requests of all sizes that there will be. */
+static bool
+fits_requests (struct nbd_handle *nbd)
+{
+  int64_t least = nbd_get_block_size (nbd, LIBNBD_SIZE_MINIMUM);
+  int64_t most = nbd_get_block_size (nbd, LIBNBD_SIZE_MAXIMUM);
+
+  errno = EMSGSIZE;             /* 0: it does not say */
+  return least <= TIER_BLOCK && (most <= 0 || most >= TIER_SEGMENT_MAX);
+}
+
 static int
 look_at (struct remote *r)
 {
@@ -467,6 +478,8 @@ look_at (struct remote *r)
     errno = EROFS;
     return -1;
   }
+  if (!fits_requests (nbd))
+    return -1;
   r->size = size;
   r->can_trim = nbd_can_trim (nbd) == 1;
   r->nr = nbd_can_multi_conn (nbd) == 1 ? NR_CONNECTIONS : 1;

@@ -24,8 +24,11 @@
 #include "mapping.h"
 #include "tier.h"
 
-/* Reads that can be under way at once. */
-#define NR_BUFFERS 16
+/* Reads that can be under way at once, and those of one tier: a tier that hangs
+ * leaves some to others.
+ */
+#define NR_BUFFERS 24
+#define NR_READERS 16
 
 /* After a write that failed a tier is left alone for so long; the next time
  * for twice as long, up to the maximum.
@@ -87,6 +90,7 @@ tier_destroy (struct tier *tier)
   if (tier->storage.ops->close)
     tier->storage.ops->close (tier->storage.opaque);
   pthread_mutex_destroy (&tier->lock);
+  lend_destroy (&tier->readers);
   mapping_release (tier->segments, table_size (tier));
   free (tier);
 }
@@ -103,6 +107,17 @@ tiers_destroy (struct tiers *tiers)
     tiers->buffers = NULL;
   }
   pthread_mutex_destroy (&tiers->lock);
+}
+
+void
+tiers_touch (struct tiers *tiers)
+{
+  unsigned i;
+
+  if (tiers->buffers)
+    mapping_touch (tiers->buffers, tiers_shared_size ());
+  for (i = 0; i < tiers->nr; i++)
+    mapping_touch (tiers->order[i]->segments, table_size (tiers->order[i]));
 }
 
 static bool
@@ -164,8 +179,8 @@ tier_create (const struct zram_tier *storage)
   tier->nr_segments = nr < TIER_SEGMENTS_MAX ? nr : TIER_SEGMENTS_MAX;
   tier->segments = mapping_reserve (table_size (tier));
   if (tier->segments == NULL
-      || getrandom (&tier->mark, sizeof tier->mark, 0)
-         != sizeof tier->mark) {
+      || getrandom (&tier->mark, sizeof tier->mark, 0) != sizeof tier->mark
+      || lend_init (&tier->readers, NR_READERS) == -1) {
     mapping_release (tier->segments, table_size (tier));
     free (tier);
     return NULL;

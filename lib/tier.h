@@ -113,6 +113,7 @@ struct tier {
   uint32_t nr_segments;         /* 1 .. nr_segments - 1 are used */
 
   _Atomic bool leaving;         /* it is being drained */
+  struct lend readers;          /* turns of those who read */
 
   /* Only who writes back uses these (writeback.c, `working'). */
   uint64_t retry, delay;        /* ns: after a write that failed */
@@ -280,6 +281,9 @@ void tier_drop_copy (struct tiers *, uint64_t word);
  */
 void tier_close_segment (struct tier *, uint32_t segment, unsigned written);
 
+/* Have all that is used for requests in memory, after a fork. */
+void tiers_touch (struct tiers *);
+
 /* Make segments free whose time has come.  True if some are waiting, or
  * being discarded.
  */
@@ -353,6 +357,7 @@ struct tier_fetched {
   uint32_t segment;
   unsigned from, count;
   bool wide;                    /* more than was asked for */
+  unsigned turn;                /* of the tier's readers */
   unsigned char *buffer;
   const struct tier_record *record;
 };

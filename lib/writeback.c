@@ -479,6 +479,8 @@ writeback_main (void *opaque)
 {
   struct writeback *w = opaque;
 
+  if (w->memory->reserve)
+    thread_touch_stack ();
   pthread_mutex_lock (&w->lock);
   while (!w->quit) {
     if (!atomic_exchange (&w->called, false)) {
@@ -608,6 +610,13 @@ make_work (struct writeback *w)
   work->walk.age = AGING_IDLE;
   atomic_store (&w->work, work);
   return 0;
+}
+
+void
+writeback_touch (struct writeback *w)
+{
+  if (w->work)
+    mapping_touch (w->work, sizeof (struct writeback_work));
 }
 
 int

@@ -45,6 +45,7 @@ void writeback_destroy (struct writeback *);
  */
 int writeback_prepare (struct writeback *);
 int writeback_start (struct writeback *);
+void writeback_touch (struct writeback *);      /* after a fork */
 void writeback_stop (struct writeback *);
 
 /* Memory that is charged for it, once it is prepared. */

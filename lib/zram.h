@@ -290,7 +290,8 @@ typedef void zram_tier_say_fn (const char *name, const char *sentence);
  * if the server comes back with another export, reads and writes fail at
  * once; whether it is back is looked for now and then.  SAY may be NULL.  -1
  * and errno: EROFS if the export is read-only, EBUSY if the memory has a tier
- * there already, EEXIST and EINVAL as above, or whatever libnbd says.
+ * there already, EMSGSIZE if the server does not take requests of 4 KiB, or of
+ * 1 MiB, EEXIST and EINVAL as above, or whatever libnbd says.
  */
 int zram_tier_nbd (struct zram_memory *, const char *uri, bool force,
                    zram_tier_say_fn *say, struct zram_tier *);

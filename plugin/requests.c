@@ -115,6 +115,7 @@ status_of (int err)
   case EFBIG:
   case EINVAL:
   case EISDIR:
+  case EMSGSIZE:
   case ENAMETOOLONG:
   case ENOENT:
   case ENODATA:

@@ -186,6 +186,10 @@ complain_of_uri (const char *text)
   case EBUSY:
     complain ("tier=%s: this server uses that export already", text);
     break;
+  case EMSGSIZE:
+    complain ("tier=%s: the NBD server must take requests of 4K, and of up to "
+              "1M", text);
+    break;
   case EINVAL:
     complain ("tier=%s: this is no URI that libnbd understands, or the export "
               "has less than %dM", text, ZRAM_TIER_SIZE_MIN >> 20);
@@ -216,6 +220,9 @@ complain_of_file (const struct tier_parameters *p)
   case ENOENT:
     complain ("tier=%s: %m%s", text, p->size_text ? ""
               : " (tier-size=SIZE makes it)");
+    break;
+  case EMSGSIZE:
+    complain ("tier=%s: its blocks are larger than 4K", text);
     break;
   case ENODATA:
     complain ("tier=%s: with swap=true all of the file must have been "

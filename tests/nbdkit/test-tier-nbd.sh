@@ -12,15 +12,25 @@ head -c 32M /dev/urandom > "$tmp/data"
 
 start_server far 64M algorithm=none
 
+# is_refused WORD [NAME]: the server NAME as a tier, and that is said of it.
 is_refused ()
 {
-  if "$NBDKIT" -U "$tmp/no.sock" zram 256M mem-limit=16M tier="${uri[far]}" \
-               --run true 2> "$tmp/refused"
+  if "$NBDKIT" -U "$tmp/no.sock" zram 256M mem-limit=16M \
+               tier="${uri[${2-far}]}" --run true 2> "$tmp/refused"
   then
     fail "somebody's data was overwritten"
   fi
-  grep -F tier-force "$tmp/refused"
+  grep -F "$1" "$tmp/refused"
 }
+
+# One that does not take requests of a page, or of a segment, would lose them.
+for policy in minimum=16K,maximum=32M minimum=512,maximum=512K; do
+  start_nbdkit blocks --filter=blocksize-policy memory 64M \
+               blocksize-preferred=64K blocksize-error-policy=error \
+               "blocksize-${policy%,*}" "blocksize-${policy#*,}"
+  is_refused '4K' blocks
+  stop_server blocks
+done
 
 # What is on an export is not overwritten, unless that is asked for: nor if it
 # is only near its end, where some RAIDs have their superblock.
@@ -30,7 +40,7 @@ from pages import *
 h = connect(sys.argv[1])
 at = 64 * MiB - 64 * 1024
 h.pwrite(b"precious", at)' "${uri[far]}"
-is_refused
+is_refused tier-force
 "$python" -c '
 import sys
 from pages import *
@@ -39,7 +49,7 @@ at = 64 * MiB - 64 * 1024
 assert h.pread(8, at) == b"precious"
 h.trim(PAGE, at)' "${uri[far]}"
 nbdcopy "$tmp/data" "${uri[far]}"
-is_refused
+is_refused tier-force
 nbdcopy "${uri[far]}" "$tmp/copy"
 cmp -n $((32 << 20)) "$tmp/copy" "$tmp/data"
 

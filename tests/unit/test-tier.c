@@ -937,6 +937,88 @@ change_second (struct rng *rng)
     remove_second ();
 }
 
+/* Pages of the first tier are read by many, and none of these reads returns:
+ * the other tier can be read all the same.
+ */
+#define NR_STUCK 40
+
+static _Atomic unsigned nr_stuck;
+static _Atomic bool stuck;
+
+static void
+get_stuck (size_t count)
+{
+  (void) count;
+  atomic_fetch_add (&nr_stuck, 1);
+  while (stuck)
+    usleep (1000);
+}
+
+static void *
+read_stuck (void *opaque)
+{
+  unsigned char data[PAGE];
+
+  ck_assert_int_eq (zram_read (store, data, PAGE, (uintptr_t) opaque * PAGE),
+                    0);
+  return NULL;
+}
+
+START_TEST (test_one_hangs)
+{
+  struct zram_move down = {
+    .from = ZRAM_LEVEL_RAM, .to = 0, .count = NR_STUCK * PAGE,
+  };
+  pthread_t threads[NR_STUCK];
+  uint64_t moved;
+  uintptr_t i;
+
+  setup (4 * MIB);
+  add_second (4 * MIB);
+  for (i = 0; i < NR_STUCK + 10; i++)
+    ck_assert_int_eq (write_page (i, 0), 0);
+  ck_assert_int_eq (zram_move (store, &down, &moved), 0);
+  ck_assert_uint_eq (moved, NR_STUCK);
+  down.to = second_number ();
+  down.offset = down.count;
+  down.count = 10 * PAGE;
+  ck_assert_int_eq (zram_move (store, &down, &moved), 0);
+  ck_assert_uint_eq (moved, 10);
+
+  stuck = true;
+  storage.on_read = get_stuck;
+  for (i = 0; i < NR_STUCK; i++)
+    ck_assert_int_eq (pthread_create (&threads[i], NULL, read_stuck,
+                                      (void *) i), 0);
+  while (nr_stuck < 16)
+    usleep (1000);
+  for (i = NR_STUCK; i < NR_STUCK + 10; i++)
+    check_page (i, 0);
+  ck_assert_uint_eq (nr_stuck, 16);
+  stuck = false;
+  for (i = 0; i < NR_STUCK; i++)
+    pthread_join (threads[i], NULL);
+  storage.on_read = NULL;
+  teardown ();
+  storage_destroy (&second);
+}
+END_TEST
+
+/* Who makes a dictionary may have to wait for memory: not so that a writer at
+ * the limit waits for him.
+ */
+START_TEST (test_training_is_not_waited_for)
+{
+  setup (32 * MIB);
+  pthread_mutex_lock (&memory->training);
+  write_all (0);
+  ck_assert_uint_gt (stats ().bd_count, 0);
+  pthread_mutex_unlock (&memory->training);
+  check_all (0);
+  teardown ();
+}
+END_TEST
+
 /* With a tier of large segments below or, if it comes first, one of small
  * segments, which comes and goes.  One of CHANCE writes fails, and one of
  * READ_CHANCE reads.
@@ -1023,5 +1105,6 @@ UNIT_MAIN ("tier", test_more_than_memory, test_sizes, test_segments_come_back,
            test_policy_keeps_the_young, test_policy_brings_back,
            test_time_of_two_stores,
            test_policy_without_room,
+           test_one_hangs, test_training_is_not_waited_for,
            test_threads,
            test_threads_and_faults, test_model)
