@@ -104,25 +104,14 @@ gather_record (struct zram_memory *memory, const struct found *f,
   epoch_leave (token);
 }
 
-/* The record at an offset.  False if there is none that is sound, or if what
- * is damaged is what says how long it is.
- */
+/* The record at an offset.  False if there is none that is sound. */
 static bool
 find_record (struct zram_memory *memory, struct found *f)
 {
-  size_t room = f->tier->segment_size - f->offset, size;
-  enum slot_state state;
-
-  if (room < sizeof *f->record)
-    return false;
   f->record = (void *) (memory->writeback.work->old + f->offset);
-  state = f->record->state;
-  if (state != SLOT_TIER && state != SLOT_TIER_GROUP)
-    return false;
-  f->length = tier_length (state, f->record->size);
-  size = tier_length_bytes (state, f->length);
-  return f->length > 0 && size <= room
-    && tier_verify (f->tier, f->segment, f->offset, f->record, state, size);
+  f->length = tier_verify_next (f->tier, f->segment, f->offset, f->record,
+                                f->tier->segment_size - f->offset);
+  return f->length > 0;
 }
 
 bool

@@ -122,6 +122,7 @@ step_down (struct zram_memory *memory, struct wanted *wanted, int to,
   int r;
 
   begin_step (memory, to, TIER_NR_MAX);
+  tiers_look (&memory->tiers);
   *more = gather_wanted (memory, wanted);
   r = write_to_level (memory, to, NULL);
   *moved += memory->writeback.work->gone;

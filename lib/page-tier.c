@@ -220,6 +220,15 @@ page_free_clean (struct zram_store *store, uint64_t word)
   tier_drop_copy (&memory->tiers, copy);
 }
 
+/* The slot is locked and says WORD. */
+static void
+drop_copy (struct zram_store *store, slot *s, uint64_t word, uint64_t copy)
+{
+  slot_unlock (s, slot_word_state (word, SLOT_RAM));
+  codecs_count (store->memory->codecs, slot_codec (copy), -1);
+  tier_drop_copy (&store->memory->tiers, copy);
+}
+
 bool
 page_go_back (struct zram_store *store, slot *s, uint64_t word)
 {
@@ -229,6 +238,10 @@ page_go_back (struct zram_store *store, slot *s, uint64_t word)
   if (!slot_trylock (s, word))
     return false;
   copy = copy_of (store, word);
+  if (!tiers_of (&memory->tiers, copy)->trusted) {
+    drop_copy (store, s, word, copy);
+    return false;
+  }
   new = slot_word_aged (copy, AGING_IDLE);
   tier_use_copy (&memory->tiers, copy);
   slot_unlock (s, new);
@@ -236,15 +249,6 @@ page_go_back (struct zram_store *store, slot *s, uint64_t word)
   codecs_count (memory->codecs, slot_codec (copy), -1);
   pool_free (&memory->pool, slot_offset (word));
   return true;
-}
-
-/* The slot is locked and says WORD. */
-static void
-drop_copy (struct zram_store *store, slot *s, uint64_t word, uint64_t copy)
-{
-  slot_unlock (s, slot_word_state (word, SLOT_RAM));
-  codecs_count (store->memory->codecs, slot_codec (copy), -1);
-  tier_drop_copy (&store->memory->tiers, copy);
 }
 
 bool

@@ -22,6 +22,9 @@
 #define NEIGHBOURS_MIN 16384
 #define NEIGHBOURS_NS 300000
 
+/* Any record, in whole blocks. */
+#define LOOK_SIZE ((TIER_RECORD_MAX + TIER_BLOCK - 1) / TIER_BLOCK * TIER_BLOCK)
+
 /* Steps of a running quantile are these parts of it, as powers of two: up
  * for a sample that is larger, down for one that is smaller.  One in nine is
  * smaller than where they balance.
@@ -191,18 +194,25 @@ read_window (struct tier_fetched *f, uint64_t word)
   return read_storage (f->tier, f->buffer, f->count, start + f->from);
 }
 
+/* A buffer, for a read of a tier. */
+static struct tier_fetched
+take_buffer (struct tiers *tiers, struct tier *tier, uint32_t segment)
+{
+  unsigned turn = lend_take (&tier->readers);
+  unsigned n = lend_take (&tiers->lent);
+
+  return (struct tier_fetched) {
+    .tier = tier, .segment = segment, .turn = turn,
+    .buffer = tiers->buffers + n * TIER_BUFFER_SIZE,
+  };
+}
+
 int
 tiers_fetch (struct tiers *tiers, uint64_t word, struct tier_fetched *f)
 {
-  struct tier *tier = tiers_of (tiers, word);
-  unsigned turn = lend_take (&tier->readers);
-  unsigned n = lend_take (&tiers->lent);
   struct segment *segment;
 
-  *f = (struct tier_fetched) {
-    .tier = tier, .segment = slot_segment (word), .turn = turn,
-    .buffer = tiers->buffers + n * TIER_BUFFER_SIZE,
-  };
+  *f = take_buffer (tiers, tiers_of (tiers, word), slot_segment (word));
   segment = &f->tier->segments[f->segment];
   atomic_store_explicit (&segment->used, true, memory_order_relaxed);
   if (read_window (f, word)) {
@@ -221,4 +231,39 @@ tiers_put (struct tiers *tiers, const struct tier_fetched *f)
 {
   lend_return (&tiers->lent, (f->buffer - tiers->buffers) / TIER_BUFFER_SIZE);
   lend_return (&f->tier->readers, f->turn);
+}
+
+/* ---- Is it still there? -------------------------------------------- */
+
+/* The first record of one segment after the other.  (Any will do where all is
+ * gone, and more would cost more than it saves.)
+ */
+static bool
+is_there (struct tiers *tiers, struct tier *tier)
+{
+  struct tier_fetched f;
+  bool sound;
+
+  tier->looked = tier_next_full (tier, tier->looked)
+    ? : tier_next_full (tier, 0);
+  if (tier->looked == 0)
+    return true;
+  f = take_buffer (tiers, tier, tier->looked);
+  sound = read_storage (tier, f.buffer, LOOK_SIZE,
+                        tier_segment_offset (tier, tier->looked))
+    && tier_verify_next (tier, tier->looked, 0, (void *) f.buffer, LOOK_SIZE);
+  tiers_put (tiers, &f);
+  return sound;
+}
+
+void
+tiers_look (struct tiers *tiers)
+{
+  unsigned i;
+
+  for (i = 0; i < tiers->nr; i++) {
+    struct tier *tier = tiers->order[i];
+
+    tier->trusted = tier->copies == 0 || is_there (tiers, tier);
+  }
 }

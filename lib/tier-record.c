@@ -161,3 +161,22 @@ tier_verify (struct tier *tier, uint32_t segment, unsigned offset,
   atomic_fetch_add (&tier->corrected_errors, 1);
   return true;
 }
+
+unsigned
+tier_verify_next (struct tier *tier, uint32_t segment, unsigned offset,
+                  struct tier_record *record, size_t room)
+{
+  enum slot_state state;
+  unsigned length;
+  size_t size;
+
+  if (room < sizeof *record)
+    return 0;
+  state = record->state;
+  if (state != SLOT_TIER && state != SLOT_TIER_GROUP)
+    return 0;
+  length = tier_length (state, record->size);
+  size = tier_length_bytes (state, length);
+  return length && size <= room
+    && tier_verify (tier, segment, offset, record, state, size) ? length : 0;
+}

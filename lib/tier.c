@@ -174,6 +174,7 @@ tier_create (const struct zram_tier *storage)
   if (tier == NULL)
     return NULL;
   tier->storage = *storage;
+  tier->trusted = true;
   tier->segment_size = segment_size (storage->size);
   nr = storage->size / tier->segment_size;
   tier->nr_segments = nr < TIER_SEGMENTS_MAX ? nr : TIER_SEGMENTS_MAX;

@@ -118,6 +118,8 @@ struct tier {
   /* Only who writes back uses these (writeback.c, `working'). */
   uint64_t retry, delay;        /* ns: after a write that failed */
   uint32_t opened;              /* segments, ever */
+  bool trusted;                 /* what is in RAM may leave for its copy */
+  uint32_t looked;              /* the segment that was looked at for that */
 
   pthread_mutex_t lock;         /* covers the lists, and their lengths */
   struct segment *segments;
@@ -340,6 +342,13 @@ void tier_seal (const struct tier *, uint32_t segment, unsigned offset,
 bool tier_verify (struct tier *, uint32_t segment, unsigned offset,
                   struct tier_record *, enum slot_state, size_t size);
 
+/* The same where no word says what it is: its length, in units of its state;
+ * 0 if there is none within ROOM bytes, or if what is damaged is what says how
+ * long it is.
+ */
+unsigned tier_verify_next (struct tier *, uint32_t segment, unsigned offset,
+                           struct tier_record *, size_t room);
+
 /* ---- Reading and writing (tier-io.c) ------------------------------- */
 
 /* Read all of it.  False if that failed. */
@@ -368,6 +377,11 @@ struct tier_fetched {
  */
 int tiers_fetch (struct tiers *, uint64_t word, struct tier_fetched *);
 void tiers_put (struct tiers *, const struct tier_fetched *);
+
+/* Look whether tiers with copies still have what was written there, by one
+ * record of each, and trust them or not.  Waits for the storage.
+ */
+void tiers_look (struct tiers *);
 
 /* The record that a word names, if that was read as well and is sound. */
 const struct tier_record *tier_fetched_find (const struct tier_fetched *,

@@ -368,6 +368,7 @@ one_round (struct zram_memory *memory)
 
   writeback_wait_for_segments (memory);
   writeback_clear (work, TIER_SEGMENT_MAX);
+  tiers_look (tiers);
   if (!tiers_have_room (tiers) && tiers_have_copies (tiers))
     clean (memory, WORTH_COPIES);
   full = !tiers_have_room (tiers);

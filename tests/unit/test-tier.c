@@ -677,6 +677,40 @@ START_TEST (test_all_is_read)
 }
 END_TEST
 
+/* What has come back does not leave for a copy that is lost. */
+START_TEST (test_copies_are_lost)
+{
+  unsigned hot[100], i, nr = 0;
+
+  for (policy = 0; policy < ZRAM_NR_POLICIES; policy++, nr = 0) {
+    setup (32 * MIB);
+    write_all (0);
+    ck_assert_int_eq (zram_trim (store, 500 * PAGE, (NR - 500) * PAGE), 0);
+    ck_assert (zram_memory_settle (memory));
+    for (i = 0; nr < 100; i++)
+      if (is_on_tier (i)) {
+        check_page (i, 0);
+        check_page (i, 0);
+        ck_assert (!is_on_tier (i));
+        hot[nr++] = i;
+      }
+    ck_assert_uint_eq (memory->tiers.order[0]->copies, 100);
+    memset (storage.bytes, 0, storage.size);
+    i = one_on_tier ();
+    ck_assert_errno (zram_read (store, back, PAGE, i * PAGE) == -1, EIO);
+    for (i = NR; i < 2 * NR; i++)
+      ck_assert_int_eq (write_page (i, 0), 0);
+    for (i = 0; i < 100; i++)
+      check_page (hot[i], 0);
+    for (i = NR; i < 2 * NR; i++)
+      check_page (i, 0);
+    /* The validator would read what is lost. */
+    ck_assert_int_eq (zram_zero (store, NR * PAGE, 0), 0);
+    teardown ();
+  }
+}
+END_TEST
+
 /* A cluster of which nothing is old enough has not left. */
 START_TEST (test_policy_keeps_the_young)
 {
@@ -1101,7 +1135,7 @@ UNIT_MAIN ("tier", test_more_than_memory, test_sizes, test_segments_come_back,
            test_bad_tiers, test_file_of_others,
            test_file_of_others_at_its_end, test_file,
            test_overwritten_while_gathered, test_overwritten_since_chosen,
-           test_all_is_read,
+           test_all_is_read, test_copies_are_lost,
            test_policy_keeps_the_young, test_policy_brings_back,
            test_time_of_two_stores,
            test_policy_without_room,
