@@ -39,11 +39,15 @@ with open(sys.argv[2], "rb") as f:
   stop_server "$name"
 }
 
+# A sanitizer may make anything slow, and each byte dear.
 reads_from far --filter=delay memory 64M delay-read=3ms
-at_most "reads of a tier that is far" "$reads" $((pages / 4))
+if sanitized; then
+  at_most "reads of a tier that is far" "$reads" $((pages / 2))
+else
+  at_most "reads of a tier that is far" "$reads" $((pages / 4))
+fi
 at_least "pages that came along" $back $((pages / 2))
 
-# A sanitizer may make anything slow.
 if ! sanitized; then
   reads_from near memory 64M
   at_least "reads of a tier that is near" "$reads" $((pages / 2))

@@ -46,8 +46,8 @@ mkfs.ext4 -q $device
 mkdir -p "$tmp/mnt"
 mount $device "$tmp/mnt"
 echo precious > "$tmp/mnt/file"
-refuse $device "Device or resource busy"
-refuse $device "Device or resource busy" tier-force=true
+refuse $device "it is in use"
+refuse $device "it is in use" tier-force=true
 eq "what is in the file" "$(cat "$tmp/mnt/file")" precious
 umount "$tmp/mnt"
 before=$(md5sum < $device)
@@ -56,15 +56,15 @@ same_as_before
 
 # Below something else.
 dmsetup create above --table "0 131072 linear $device 0"
-refuse $device "Device or resource busy" tier-force=true
+refuse $device "it is in use" tier-force=true
 dmsetup remove above
 same_as_before
 
 # Swap: in use, and formatted.
 mkswap $device > "$tmp/mkswap"
 swapon $device
-refuse $device "Device or resource busy"
-refuse $device "Device or resource busy" tier-force=true
+refuse $device "it is in use"
+refuse $device "it is in use" tier-force=true
 swapoff $device
 before=$(md5sum < $device)
 refuse $device "there is something on it"
@@ -72,7 +72,7 @@ same_as_before
 
 # By force, and then it is known again without.
 start_server disk 256M mem-limit=16M tier=$device tier-force=true
-refuse $device "Device or resource busy" tier-force=true
+refuse $device "it is in use" tier-force=true
 stop_server disk
 start_server disk 256M mem-limit=16M tier=$device
 cached=$(awk '/^(Cached|Buffers):/ { n += $2 } END { print n }' /proc/meminfo)
