@@ -30,17 +30,17 @@ is_target (const struct tier *tier, int level, const struct tier *not)
     && (level == ZRAM_LEVEL_TIERS || tier->number == (unsigned) level);
 }
 
-/* The size of a segment of the first that has room. */
-static size_t
-room_on (struct tiers *tiers, int level, const struct tier *not)
+/* The first that has room; NULL if there is none. */
+static const struct tier *
+target_on (struct tiers *tiers, int level, const struct tier *not)
 {
   unsigned i;
 
   for (i = 0; i < tiers->nr; i++)
     if (is_target (tiers->order[i], level, not)
         && tier_has_room (tiers, tiers->order[i]))
-      return tiers->order[i]->segment_size;
-  return TIER_SEGMENT_MAX;
+      return tiers->order[i];
+  return NULL;
 }
 
 /* What goes to a LEVEL, though not to the tier NOT, is to be gathered. */
@@ -48,11 +48,17 @@ static void
 begin_step (struct zram_memory *memory, int level, unsigned not)
 {
   struct tiers *tiers = &memory->tiers;
+  const struct tier *target;
 
   pthread_mutex_lock (&memory->writeback.working);
   writeback_wait_for_segments (memory);
+  target = target_on (tiers, level, tiers_get (tiers, not));
+  if (target == NULL && level != ZRAM_LEVEL_RAM) {
+    writeback_make_room (memory);
+    target = target_on (tiers, level, tiers_get (tiers, not));
+  }
   writeback_clear (memory->writeback.work,
-                   room_on (tiers, level, tiers_get (tiers, not)));
+                   target ? target->segment_size : TIER_SEGMENT_MAX);
 }
 
 /* What was not written stays where it was.  R and errno stand. */

@@ -277,6 +277,17 @@ clean (struct zram_memory *memory, unsigned part)
       writeback_wait_for_segments (memory);
 }
 
+void
+writeback_make_room (struct zram_memory *memory)
+{
+  unsigned i;
+
+  writeback_clear (memory->writeback.work, TIER_SEGMENT_MAX);
+  for (i = 0; i < NR_WORTH; i++)
+    clean (memory, worth[i]);
+  publish_nothing (memory);
+}
+
 /* ---- Down ---------------------------------------------------------- */
 
 static bool

@@ -86,6 +86,11 @@ bool writeback_poll (struct writeback *);
  */
 void writeback_wait_for_segments (struct zram_memory *);
 
+/* For one who is `working': clean tiers until one has room, if there
+ * is anything to gain.
+ */
+void writeback_make_room (struct zram_memory *);
+
 /* Wait until something was freed; false if nothing can be.  The caller
  * holds no lock and is not inside the epoch.
  */

@@ -1032,6 +1032,34 @@ START_TEST (test_read_while_cleaned)
 }
 END_TEST
 
+/* What is moved by hand has sparse segments cleaned, too, if there is no other
+ * room.
+ */
+START_TEST (test_down_to_a_full_tier)
+{
+  struct zram_move down = { .from = ZRAM_LEVEL_RAM, .to = 0 };
+  uint64_t moved, in_ram;
+  unsigned i, nr;
+
+  setup (8 * MIB);
+  fill_with_text ();
+  for (i = 0, nr = nr_text; i < 200; i++, nr++) {
+    make_text (nr, 0);
+    ck_assert_int_eq (zram_write (store, page, PAGE, (uint64_t) nr * PAGE), 0);
+  }
+  in_ram = stats ().orig_data_size / PAGE - stats ().bd_count;
+  ck_assert_uint_ge (in_ram, 200);
+  ck_assert_int_eq (zram_move (store, &down, &moved), 0);
+  ck_assert_uint_ge (moved, 200);
+  check_what_is_left ();
+  for (i = nr_text; i < nr; i++) {
+    ck_assert (is_on_tier (i));
+    check_text_page (i, 0);
+  }
+  teardown ();
+}
+END_TEST
+
 /* What moves down moves once. */
 START_TEST (test_down_once)
 {
@@ -1287,7 +1315,7 @@ UNIT_MAIN ("move", test_down_and_up, test_clean_copies,
            test_up_at_the_limit, test_across_in_steps, test_remove_unreadable,
            test_remove_by_force, test_remove_dead, test_remove_no_room,
            test_companions,
-           test_read_while_cleaned, test_down_once,
+           test_read_while_cleaned, test_down_to_a_full_tier, test_down_once,
            test_overwritten_on_the_way, test_clean_tiny,
            test_no_cleaning_for_nothing, test_others_free_memory,
            test_writeback_limit, test_juggle)

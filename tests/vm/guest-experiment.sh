@@ -62,13 +62,15 @@ victims ()
     sort -u | tr '\n' ' '
 }
 
-oom_kills ()
+# How many that were, in $kills; as before where that cannot be told now.
+# (Without a fork, which may find no memory.)
+count_kills ()
 {
   local name value
 
   while read -r name value; do
-    [ "$name" != oom_kill ] || echo "$value"
-  done < /proc/vmstat
+    [ "$name" != oom_kill ] || kills=$value
+  done < /proc/vmstat || :
 }
 
 # ---- Samples -----------------------------------------------------------
@@ -127,8 +129,9 @@ measure ()
 
   (as_victim "$pressure" --ratio=1 --rounds=1 --hold "$hog_size") \
     > "$tmp/hog" 2>&1 &
-  local hog=$! killed hog_seconds
-  killed=$(oom_kills)
+  local hog=$! hog_seconds kills=0 killed
+  count_kills
+  killed=$kills
   begin=$(uptime_now)
   until grep -q holding "$tmp/hog" || ! kill -0 $hog 2>/dev/null; do
     sleep 0.5
@@ -140,7 +143,8 @@ measure ()
     > "$tmp/build" 2>&1 &
   local build=$!
   while kill -0 $build 2>/dev/null; do
-    [ "$(oom_kills)" = "$killed" ] || kill -TERM $build 2>/dev/null || :
+    count_kills
+    [ "$kills" = "$killed" ] || kill -TERM $build 2>/dev/null || :
     sleep 0.5
   done
   wait $build || status=$?
