@@ -9,7 +9,7 @@
  * more than a page: it lies with others of its kind, in a class of its own.
  *
  * Where a tier is so slow to answer that its neighbours came along with a
- * record (tier-record.c), they come back as well, but only just: if nobody wants
+ * record (tier-io.c), they come back as well, but only just: if nobody wants
  * them they are among the first to go.
  */
 

@@ -18,7 +18,8 @@
  * one.  So each new connection begins with reading the mark.  If that is not
  * ours, the server is down too: what is there may be somebody's.  It is not
  * given up, as the right export may come back.  (That nothing wrong is ever
- * returned does not rest on this but on the checksums of records, tier-record.c.)
+ * returned does not rest on this but on the checksums of records,
+ * tier-record.c.)
  *
  * A request that was sent and not answered may still be carried out, in a
  * second or in an hour, whatever we do on other connections.  For a read that

@@ -177,8 +177,8 @@ void tiers_destroy (struct tiers *);
 /* Make a tier, which may wait for memory, and then add it below the others,
  * which does not: writers may wait for who writes back, and must not wait for
  * what waits for them.  NULL and errno on failure: EINVAL if it is smaller
- * than ZRAM_TIER_SIZE_MIN, ENOSPC at the limit or if there are TIER_NR_MAX already,
- * ENOMEM.
+ * than ZRAM_TIER_SIZE_MIN, ENOSPC at the limit or if there are TIER_NR_MAX
+ * already, ENOMEM.
  */
 struct tier *tiers_make (struct tiers *, const struct zram_tier *);
 void tiers_add (struct tiers *, struct tier *);
