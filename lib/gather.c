@@ -44,7 +44,8 @@ _Static_assert (PENDING_CHOSEN (CHOICE_HUGE) < PENDING (0),
 #define ENOUGH_PART 4
 
 _Static_assert (sizeof (struct tier_record) + GROUP_OBJECT_MAX
-                <= TIER_RECORD_MAX, "a group fits into a record");
+                + TIER_PARITY_SIZE <= TIER_RECORD_MAX,
+                "a group fits into a record");
 
 /* ---- The segment --------------------------------------------------- */
 

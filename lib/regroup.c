@@ -92,8 +92,9 @@ regroup_destroy (struct zram_memory *memory)
   }
 }
 
-/* With a reserve it is there from the start: memory.lock is held where it is
- * needed, and the system must not be asked for memory then.
+/* With a reserve it stays.  If there is a limit it is there from the start
+ * (regroup_prepare): memory.lock is held where it is needed, and writers at the
+ * limit could be waiting for whoever asks the system for memory then.
  */
 void
 regroup_end (struct zram_memory *memory)

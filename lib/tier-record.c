@@ -30,7 +30,7 @@
 
 #include "tier.h"
 
-#define ROW_SIZE TIER_GROUP_UNIT
+#define ROW_SIZE TIER_PARITY_SIZE
 
 /* Odd, so that no two lives are the same; large, so that they are not the
  * same as another place either.

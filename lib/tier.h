@@ -61,6 +61,9 @@ _Static_assert (TIER_MARK_AREA <= TIER_SEGMENT_MIN, "it is alone there");
 #define TIER_LENGTH_MAX 255
 #define TIER_RECORD_MAX (TIER_LENGTH_MAX * TIER_GROUP_UNIT)
 
+/* What a group's ends with, see tier-record.c. */
+#define TIER_PARITY_SIZE TIER_GROUP_UNIT
+
 _Static_assert (TIER_SEGMENT_MAX / SLOT_TIER_UNIT <= 1 << 15,
                 "a slot's word has room for an offset");
 

@@ -273,8 +273,9 @@ struct zram_tier {
  * discarded.  -1 and errno: EBUSY if a device is mounted or in use
  * otherwise, or if another server uses the file; EEXIST if there is
  * something on it that is not ours, unless ZRAM_TIER_FORCE; EINVAL if it is
- * smaller than 2 MiB; with ZRAM_TIER_SWAP, ENODATA if blocks have not been
- * written and EOPNOTSUPP if the file system cannot do it.
+ * smaller than 2 MiB; EMSGSIZE if its blocks are larger than 4 KiB; with
+ * ZRAM_TIER_SWAP, ENODATA if blocks have not been written and EOPNOTSUPP if the
+ * file system cannot do it.
  */
 int zram_tier_file (const char *path, uint64_t wanted, unsigned flags,
                     struct zram_tier *);
