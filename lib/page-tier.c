@@ -238,7 +238,8 @@ page_go_back (struct zram_store *store, slot *s, uint64_t word)
   if (!slot_trylock (s, word))
     return false;
   copy = copy_of (store, word);
-  if (!tiers_of (&memory->tiers, copy)->trusted) {
+  if (tiers_of (&memory->tiers, copy)
+      ->segments[slot_segment (copy)].doubtful) {
     drop_copy (store, s, word, copy);
     return false;
   }

@@ -235,6 +235,16 @@ tiers_put (struct tiers *tiers, const struct tier_fetched *f)
 
 /* ---- Is it still there? -------------------------------------------- */
 
+/* The next one of which that is not known; 0 if there is none. */
+static uint32_t
+next_to_look_at (struct tier *tier, uint32_t segment)
+{
+  do
+    segment = tier_next_full (tier, segment);
+  while (segment && tier->segments[segment].doubtful);
+  return segment;
+}
+
 /* The first record of one segment after the other.  (Any will do where all is
  * gone, and more would cost more than it saves.)
  */
@@ -244,8 +254,8 @@ is_there (struct tiers *tiers, struct tier *tier)
   struct tier_fetched f;
   bool sound;
 
-  tier->looked = tier_next_full (tier, tier->looked)
-    ? : tier_next_full (tier, 0);
+  tier->looked = next_to_look_at (tier, tier->looked)
+    ? : next_to_look_at (tier, 0);
   if (tier->looked == 0)
     return true;
   f = take_buffer (tiers, tier, tier->looked);
@@ -256,14 +266,22 @@ is_there (struct tiers *tiers, struct tier *tier)
   return sound;
 }
 
+/* Until it is written anew. */
+static void
+doubt_all (struct tier *tier)
+{
+  uint32_t n;
+
+  for (n = 1; n < tier->nr_segments; n++)
+    tier->segments[n].doubtful = true;
+}
+
 void
 tiers_look (struct tiers *tiers)
 {
   unsigned i;
 
-  for (i = 0; i < tiers->nr; i++) {
-    struct tier *tier = tiers->order[i];
-
-    tier->trusted = tier->copies == 0 || is_there (tiers, tier);
-  }
+  for (i = 0; i < tiers->nr; i++)
+    if (tiers->order[i]->copies && !is_there (tiers, tiers->order[i]))
+      doubt_all (tiers->order[i]);
 }

@@ -174,7 +174,6 @@ tier_create (const struct zram_tier *storage)
   if (tier == NULL)
     return NULL;
   tier->storage = *storage;
-  tier->trusted = true;
   tier->segment_size = segment_size (storage->size);
   nr = storage->size / tier->segment_size;
   tier->nr_segments = nr < TIER_SEGMENTS_MAX ? nr : TIER_SEGMENTS_MAX;
@@ -287,7 +286,7 @@ init_segment (struct tier *tier, uint32_t n, unsigned cleaned)
   segment->life++;
   segment->sequence = tier->opened++;
   segment->cleaned = cleaned < UINT8_MAX ? cleaned : UINT8_MAX;
-  segment->aside = false;
+  segment->aside = segment->doubtful = false;
   atomic_store_explicit (&segment->used, false, memory_order_relaxed);
   atomic_store (&segment->state, SEGMENT_OPEN);
 }

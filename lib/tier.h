@@ -105,6 +105,7 @@ struct segment {
   bool aside : 1;               /* it is not to be cleaned now */
   bool bad : 1;                 /* it could not be written last time */
   bool unanswered : 1;          /* it is to be abandoned */
+  bool doubtful : 1;            /* what is in RAM may not leave for its copy */
   _Atomic uint8_t state;
 };
 
@@ -121,8 +122,7 @@ struct tier {
   /* Only who writes back uses these (writeback.c, `working'). */
   uint64_t retry, delay;        /* ns: after a write that failed */
   uint32_t opened;              /* segments, ever */
-  bool trusted;                 /* what is in RAM may leave for its copy */
-  uint32_t looked;              /* the segment that was looked at for that */
+  uint32_t looked;              /* the segment that tiers_look has read last */
 
   pthread_mutex_t lock;         /* covers the lists, and their lengths */
   struct segment *segments;
@@ -382,7 +382,8 @@ int tiers_fetch (struct tiers *, uint64_t word, struct tier_fetched *);
 void tiers_put (struct tiers *, const struct tier_fetched *);
 
 /* Look whether tiers with copies still have what was written there, by one
- * record of each, and trust them or not.  Waits for the storage.
+ * record of each.  Of one that has not, all that was written so far is in doubt.
+ * Waits for the storage.
  */
 void tiers_look (struct tiers *);
 
