@@ -49,6 +49,7 @@ start_walk (struct zram_store *store, bool adding, uint64_t now)
 
   a->walking = true;
   a->adding = adding;
+  a->young_only = false;
   a->young = a->wanted = false;
   a->page = 0;
   a->ticket = epoch_ticket (&store->memory->table.epoch);
@@ -99,7 +100,8 @@ static void
 age_slot (struct aging *a, slot *s, bool hot)
 {
   uint64_t word = slot_peek (s);
-  unsigned age = slot_age (word), older = age + a->adding;
+  unsigned age = slot_age (word);
+  unsigned older = age + (a->adding && (age == 0 || !a->young_only));
 
   hot = hot && slot_on_tier (word);
   if (!slot_has_age (word) || (aging_is_idle (word) && !hot))
@@ -190,15 +192,23 @@ aging_can_hurry (const struct zram_store *store)
     || epoch_passed (&store->memory->table.epoch, store->aging.ticket);
 }
 
+/* A walk that goes on already may not make pages older; so another one
+ * follows it soon.
+ */
 bool
-aging_hurry (struct zram_store *store)
+aging_hurry (struct zram_store *store, bool young_only)
 {
   struct aging *a = &store->aging;
   bool later = false;
 
   if (!aging_can_hurry (store))
     return false;
-  a->next = 0;
+  if (a->walking)
+    a->next = 0;
+  else {
+    start_walk (store, true, clock_ns ());
+    a->young_only = young_only;
+  }
   aging_walk (store, UINT64_MAX, true, &later);
   return true;
 }

@@ -23,6 +23,7 @@ struct zram_store;
 
 struct aging {
   bool walking, adding;         /* a walk goes on; it makes pages older */
+  bool young_only;              /* ...but only those used since the last one */
   bool young;                   /* it has met pages that are not idle yet */
   bool wanted;                  /* walk soon, and add nothing */
   uint64_t ticket;              /* for the grace period before a walk */
@@ -66,11 +67,12 @@ aging_note (struct aging *aging, uint64_t word)
  */
 bool aging_walk (struct zram_store *, uint64_t end, bool busy, bool *later);
 
-/* Time has gone by: make pages older now.  False if that cannot be yet
- * (aging.c); it can be asked before.
+/* Time has gone by: make pages older now, or YOUNG_ONLY those that were used
+ * since the last walk.  False if that cannot be yet (aging.c); it can be asked
+ * before.
  */
 bool aging_can_hurry (const struct zram_store *);
-bool aging_hurry (struct zram_store *);
+bool aging_hurry (struct zram_store *, bool young_only);
 
 /* Make all pages idle that were not used for AGE seconds, as far as that is
  * known, and have them walked over soon.

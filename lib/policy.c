@@ -13,12 +13,21 @@
 
 #define CLUSTER_PAGES GROUP_PAGES_MAX
 
-/* Pages of a hot cluster come back for one use where so many of its pages were
- * used lately: are younger than those are kept that may come back (aging.c).
- * Where there are fewer, a page or two are all that is hot, and the others are
- * not worth the memory.
+/* A cluster counts as used where so many of its pages were used lately (are
+ * younger than those are kept that may come back, aging.c); and where so many
+ * were, its pages come back for one use if it is hot.  Where there are fewer,
+ * a page or two are all that is hot, which their own ages tell, and the others
+ * are not worth the memory.
  */
-#define CLUSTER_YOUNG 5
+#define YOUNG_USED 5
+#define YOUNG_HOT 8
+
+/* Clusters leave from so many of the lowest levels, all but those of their
+ * pages that are younger than that.  In a period, about as much leaves; if
+ * more must, the ages of pages decide.
+ */
+#define LEVELS_LEAVE (SMQ_LEVELS / 16)
+#define AGE_LEAVES 3
 
 /* More clusters than this (4 TiB) are not told apart. */
 #define CLUSTERS_MAX (UINT64_C (1) << 26)
@@ -112,9 +121,11 @@ policy_visit (struct zram_store *store, const slot *s, uint64_t page)
     flags |= flags_of (word);
     young += flags_of (word) && slot_age (word) < AGING_IDLE - 1;
   }
+  if (young < YOUNG_USED)
+    flags &= ~SMQ_USED;
   return flags
     && smq_visit (&store->policy.smq, page / CLUSTER_PAGES, flags)
-    && young >= CLUSTER_YOUNG;
+    && young >= YOUNG_HOT;
 }
 
 void
@@ -137,16 +148,14 @@ compare (const void *a, const void *b)
   return x < y ? -1 : x > y;
 }
 
-/* All of a cluster but what was used in the last two periods, or since.  (Just
- * after a walk, all pages seem not to have been used since.)
- */
+/* All of a cluster but what is young. */
 static void
 gather_cluster (struct writeback_work *work, struct zram_store *store,
                 uint64_t key)
 {
   struct wanted wanted = {
     .page = key * CLUSTER_PAGES, .end = (key + 1) * CLUSTER_PAGES,
-    .age = 3, .choice = CHOICE_COLDEST, .left = UINT64_MAX,
+    .age = AGE_LEAVES, .choice = CHOICE_COLDEST, .left = UINT64_MAX,
   };
 
   if (wanted.end > store->slots.nr_pages)
@@ -165,7 +174,8 @@ gather_batch (struct writeback_work *work, struct zram_store *store)
   uint64_t keys[BATCH];
   unsigned n = 0, i;
 
-  while (n < BATCH && smq_coldest (&store->policy.smq, &keys[n]))
+  while (n < BATCH
+         && smq_coldest (&store->policy.smq, LEVELS_LEAVE, &keys[n]))
     n++;
   qsort (keys, n, sizeof keys[0], compare);
   for (i = 0; i < n; i++)

@@ -525,11 +525,11 @@ smq_end_period (struct smq *smq)
 /* ---- Questions and answers ----------------------------------------- */
 
 bool
-smq_coldest (struct smq *smq, uint64_t *key)
+smq_coldest (struct smq *smq, unsigned levels, uint64_t *key)
 {
   struct smq_entry *e = queue_coldest (smq, &smq->ram);
 
-  if (e == NULL)
+  if (e == NULL || e->level >= levels)
     return false;
   take_out (smq, e);
   e->place = PLACE_LEAVING;

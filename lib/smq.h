@@ -18,7 +18,7 @@
  *
  * Then, and at any other time, it can ask what is to leave:
  *
- *     if (smq_coldest (smq, &key))
+ *     if (smq_coldest (smq, SMQ_LEVELS, &key))
  *       ... write it back; smq_left (smq, key) or smq_keep (smq, key)
  *
  * Nobody says that pages have come back: the next visit does.
@@ -105,9 +105,10 @@ bool smq_visit (struct smq *, uint64_t key, enum smq_flags);
 void smq_end_period (struct smq *);
 
 /* The cluster that is to leave RAM next.  It is not named again until the
- * caller says what became of it, or visits it.  False if there is none.
+ * caller says what became of it, or visits it.  False if there is none in
+ * the lowest LEVELS.
  */
-bool smq_coldest (struct smq *, uint64_t *key);
+bool smq_coldest (struct smq *, unsigned levels, uint64_t *key);
 
 /* What became of a cluster that smq_coldest has named: all its pages have
  * left RAM; it is where it was, and as hot as it was.  The first need not

@@ -1,9 +1,11 @@
 /* nbdkit-zram-plugin: SPDX-License-Identifier: BSD-3-Clause */
 
-/* How large the part is depends on the policy.  The age of a page should
- * tell lru and mfu when it was used in the time that it takes to replace all
- * of RAM.  For smq it is merely a bit, used or not in a period, and the
- * shorter a period is the more the bit says.
+/* How large the part is depends on the policy.  The age of a page should tell
+ * lru when it was used in the time that it takes to replace all of RAM; and mfu
+ * how often, so what is just worth its memory should be used about as often as
+ * it becomes older.  smq wants to know besides which clusters were used in a
+ * period, and the shorter a period is the more that says.  So there are more
+ * walks, of which only one in some makes all pages older.
  */
 
 #include <config.h>
@@ -11,8 +13,10 @@
 #include "memory.h"
 #include "store.h"
 
-#define PART 4
-#define PART_SMQ 16
+static const unsigned parts[ZRAM_NR_POLICIES] = {
+  [ZRAM_POLICY_LRU] = 4, [ZRAM_POLICY_MFU] = 1, [ZRAM_POLICY_SMQ] = 16,
+};
+#define WALKS_SMQ 3
 
 /* Pages whose objects are in RAM. */
 static uint64_t
@@ -52,17 +56,18 @@ void
 turnover_pass_time (struct zram_memory *memory)
 {
   struct turnover *t = &memory->turnover;
-  unsigned part = memory->policy == ZRAM_POLICY_SMQ ? PART_SMQ : PART;
+  bool smq = memory->policy == ZRAM_POLICY_SMQ;
   struct zram_store *store;
 
   if (memory->tiers.nr == 0
-      || turnover (memory) - t->aged <= pages_in_ram (memory) / part)
+      || turnover (memory) - t->aged <= pages_in_ram (memory)
+                                      / parts[memory->policy])
     return;
   for (store = memory->stores; store; store = store->next)
     if (!aging_can_hurry (store))
       return;                   /* the next round tries again */
   for (store = memory->stores; store; store = store->next)
-    aging_hurry (store);
+    aging_hurry (store, smq && t->era % WALKS_SMQ != 0);
   t->aged = turnover (memory);
   t->era++;
 }

@@ -58,7 +58,7 @@ pass_time (unsigned times)
 {
   pthread_mutex_lock (&memory->lock);
   while (times)
-    times -= aging_hurry (store);
+    times -= aging_hurry (store, false);
   pthread_mutex_unlock (&memory->lock);
 }
 

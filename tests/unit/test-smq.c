@@ -57,10 +57,10 @@ START_TEST (test_order)
   unsigned i;
 
   setup ();
-  ck_assert (!smq_coldest (&smq, &key));
+  ck_assert (!smq_coldest (&smq, SMQ_LEVELS, &key));
   period (1000, 0);
   for (i = 0; i < 500; i++) {
-    ck_assert (smq_coldest (&smq, &key));
+    ck_assert (smq_coldest (&smq, SMQ_LEVELS, &key));
     ck_assert_uint_eq (key, i);
     smq_left (&smq, key);
   }
@@ -69,11 +69,11 @@ START_TEST (test_order)
   visit (500, 1200, SMQ_IN_RAM);
   smq_end_period (&smq);
   for (i = 0; i < 700; i++) {
-    ck_assert (smq_coldest (&smq, &key));
+    ck_assert (smq_coldest (&smq, SMQ_LEVELS, &key));
     ck_assert_uint_ge (key, 500);
     ck_assert_uint_lt (key, 1200);
   }
-  ck_assert (!smq_coldest (&smq, &key));
+  ck_assert (!smq_coldest (&smq, SMQ_LEVELS, &key));
   teardown ();
 }
 END_TEST
@@ -138,12 +138,12 @@ START_TEST (test_keep)
   period (640, 0);
   level = smq_level (&smq, 0, &in_ram);
   ck_assert (in_ram);
-  ck_assert (smq_coldest (&smq, &first));
+  ck_assert (smq_coldest (&smq, SMQ_LEVELS, &first));
   ck_assert_int_eq (smq_level (&smq, first, &in_ram), -1);
   ck_assert (in_ram);
   smq_keep (&smq, first);
   ck_assert_int_eq (smq_level (&smq, first, NULL), level);
-  ck_assert (smq_coldest (&smq, &key));
+  ck_assert (smq_coldest (&smq, SMQ_LEVELS, &key));
   ck_assert_uint_ne (key, first);
 
   /* What nobody says anything of is in its queue again when visited. */
@@ -185,7 +185,7 @@ START_TEST (test_comes_back)
   setup ();
   period (2000, 0);
   for (i = 0; i < 1000; i++) {
-    ck_assert (smq_coldest (&smq, &key));
+    ck_assert (smq_coldest (&smq, SMQ_LEVELS, &key));
     smq_left (&smq, key);
   }
   for (periods = 0; periods < 30 && nr_hot < 100; periods++) {
@@ -289,12 +289,12 @@ START_TEST (test_forgets_unvisited)
   setup ();
   period (1000, 10);
   ck_assert_uint_eq (smq.table.nr, 1000);
-  ck_assert (smq_coldest (&smq, &key));
+  ck_assert (smq_coldest (&smq, SMQ_LEVELS, &key));
   period (5, 5);
   ck_assert_uint_eq (smq.table.nr, 5);
   period (0, 0);
   ck_assert_uint_eq (smq.table.nr, 0);
-  ck_assert (!smq_coldest (&smq, &key));
+  ck_assert (!smq_coldest (&smq, SMQ_LEVELS, &key));
 
   /* What stores nothing is not visited. */
   smq_begin_period (&smq);
@@ -446,7 +446,7 @@ make_space (void)
 {
   uint64_t key;
 
-  while (machine.nr_in_ram > RAM && smq_coldest (&smq, &key)) {
+  while (machine.nr_in_ram > RAM && smq_coldest (&smq, SMQ_LEVELS, &key)) {
     if (!machine.in_ram[key])
       ck_abort_msg ("it is not in RAM");
     machine.in_ram[key] = false;
@@ -752,7 +752,7 @@ model_coldest (void)
   uint64_t key;
   unsigned i;
 
-  if (smq_coldest (&smq, &key)) {
+  if (smq_coldest (&smq, SMQ_LEVELS, &key)) {
     i = number_of (key);
     ck_assert_int_eq (where[i], IN_RAM);
     where[i] = LEAVING;
@@ -856,7 +856,7 @@ START_TEST (test_model_at_limit)
     i = rng_below (&rng, KEYS);
     switch (rng_below (&rng, 5)) {
     case 0:
-      if (smq_coldest (&smq, &key) && rng_below (&rng, 2))
+      if (smq_coldest (&smq, SMQ_LEVELS, &key) && rng_below (&rng, 2))
         smq_left (&smq, key);
       break;
     case 1:

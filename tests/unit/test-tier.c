@@ -605,9 +605,12 @@ START_TEST (test_overwritten_while_gathered)
 }
 END_TEST
 
-/* The same, if a policy chose it first. */
+/* The same, if a policy chose it first: of as many clusters as there are
+ * levels, the first four.
+ */
 START_TEST (test_overwritten_since_chosen)
 {
+  const unsigned nr = SMQ_LEVELS * GROUP_PAGES_MAX;
   struct writeback_work *work;
   struct tier *tier;
   unsigned i;
@@ -616,22 +619,23 @@ START_TEST (test_overwritten_since_chosen)
   setup (LARGE);                /* a segment has room for all of them */
   work = memory->writeback.work;
   tier = memory->tiers.order[0];
-  for (i = 0; i < 40; i++)
+  for (i = 0; i < nr; i++)
     ck_assert_int_eq (write_page (i, 0), 0);
   pthread_mutex_lock (&memory->lock);
   while (slot_age (slot_peek (slots_find (&store->slots, 0))) < 3)
-    aging_hurry (store);
+    aging_hurry (store, false);
   writeback_clear (work, tier->segment_size);
   policy_gather (memory, work);
   pthread_mutex_unlock (&memory->lock);
-  ck_assert_uint_eq (work->nr, 40);
+  ck_assert_uint_eq (work->nr, 4 * GROUP_PAGES_MAX);
   ck_assert_int_eq (write_page (7, 1), 0);
-  work->walk.age = 1;           /* it has come so far */
+  work->walk.age = 0;           /* it has come so far */
   gather_oldest (memory, false);
-  ck_assert_uint_eq (work->nr, 41);
+  ck_assert_uint_gt (work->nr, 4 * GROUP_PAGES_MAX);
+  ck_assert_uint_eq (work->entries[4 * GROUP_PAGES_MAX].page, 7);
   ck_assert (publish_segment (memory, tier,
                               tier_open_segment (&memory->tiers, tier, 0)));
-  for (i = 0; i < 40; i++)
+  for (i = 0; i < nr; i++)
     check_page (i, i == 7);
   teardown ();
 }
@@ -715,24 +719,24 @@ END_TEST
 START_TEST (test_policy_keeps_the_young)
 {
   struct smq *smq;
-  uint32_t nr;
+  const uint32_t nr = 64;
   unsigned i;
 
   policy = ZRAM_POLICY_SMQ;
   setup (4 * MIB);
   smq = &store->policy.smq;
-  for (i = 0; i < 1000; i++)
+  for (i = 0; i < nr * GROUP_PAGES_MAX; i++)
     ck_assert_int_eq (write_page (i, 0), 0);
   pthread_mutex_lock (&memory->lock);
-  while (smq->ram.nr == 0)
-    aging_hurry (store);
-  nr = smq->ram.nr;
+  while (smq->ram.nr < nr)
+    aging_hurry (store, false);
   writeback_clear (memory->writeback.work, TIER_SEGMENT_MAX);
   policy_gather (memory, memory->writeback.work);
   ck_assert_uint_eq (memory->writeback.work->nr, 0);
   ck_assert_uint_eq (smq->hotspot.nr, 0);
-  while (smq->ram.nr == 0)
-    aging_hurry (store);
+  ck_assert_uint_eq (smq->ram.nr, nr - 4);      /* they were asked for */
+  while (smq->ram.nr < nr)
+    aging_hurry (store, false);
   ck_assert_uint_eq (smq->ram.nr, nr);
   pthread_mutex_unlock (&memory->lock);
   teardown ();
@@ -761,7 +765,7 @@ START_TEST (test_policy_brings_back)
     for (i = 16; i < 24; i++)
       check_page (i, 0);
     pthread_mutex_lock (&memory->lock);
-    while (!aging_hurry (store))
+    while (!aging_hurry (store, false))
       ;
     pthread_mutex_unlock (&memory->lock);
   }
@@ -818,7 +822,7 @@ START_TEST (test_policy_without_room)
     ck_assert_int_eq (write_page (i, 0), 0);
   pthread_mutex_lock (&memory->lock);
   while (store->policy.smq.ram.nr == 0)
-    aging_hurry (store);
+    aging_hurry (store, false);
   pthread_mutex_unlock (&memory->lock);
   nr = store->policy.smq.ram.nr;
   writeback_clear (memory->writeback.work, TIER_SEGMENT_MAX);
