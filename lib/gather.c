@@ -65,8 +65,7 @@ writeback_make_record (struct writeback_work *work, enum slot_state state,
   size_t bytes = tier_length_bytes (state, length);
   struct tier_record *record = (void *) (work->segment + work->used);
 
-  if (work->used + bytes > work->room
-      || work->nr + GROUP_PAGES_MAX > WRITEBACK_ENTRIES) {
+  if (work->used + bytes > work->room || !writeback_has_entries (work)) {
     work->full = true;
     return NULL;
   }

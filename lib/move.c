@@ -47,6 +47,7 @@ target_on (struct tiers *tiers, int level, const struct tier *not)
 static void
 begin_step (struct zram_memory *memory, int level, unsigned not)
 {
+  struct writeback_work *work = memory->writeback.work;
   struct tiers *tiers = &memory->tiers;
   const struct tier *target;
 
@@ -57,8 +58,7 @@ begin_step (struct zram_memory *memory, int level, unsigned not)
     writeback_make_room (memory);
     target = target_on (tiers, level, tiers_get (tiers, not));
   }
-  writeback_clear (memory->writeback.work,
-                   target ? target->segment_size : TIER_SEGMENT_MAX);
+  writeback_clear (work, target ? target->segment_size : work->size);
 }
 
 /* What was not written stays where it was.  R and errno stand. */

@@ -82,10 +82,10 @@ int page_promote (struct zram_store *, slot *s, uint64_t page, uint64_t word,
                   bool companions, unsigned *promoted);
 
 /* A page of a slot that says WORD and is CLEAN: its object is freed, and its
- * copy on the tier is all that is left, if that is not in doubt (tiers_look); or
- * the other way round, if the copy is in that segment (0: any) of that tier.
- * False if it is not so afterwards: the slot is locked or says something else by
- * now, or a copy was doubtful.
+ * copy on the tier is all that is left, if that is not in doubt (tiers_look);
+ * or the other way round, if the copy is in that segment (0: any) of that tier.
+ * False if it is not so afterwards: the slot is locked or says something else
+ * by now, or a copy was doubtful.
  */
 bool page_go_back (struct zram_store *, slot *s, uint64_t word);
 bool page_drop_copy (struct zram_store *, slot *s, uint64_t word,

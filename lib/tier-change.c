@@ -34,7 +34,8 @@ make_tier (struct zram_memory *memory, const struct zram_tier *storage)
 
   do {
     tier = NULL;
-    if (writeback_prepare (&memory->writeback) == 0)
+    if (writeback_prepare (&memory->writeback,
+                           tier_segment_size (storage->size)) == 0)
       tier = tiers_make (&memory->tiers, storage);
     if (tier || errno != ENOSPC || memory->tiers.nr == TIER_NR_MAX)
       return tier;

@@ -155,8 +155,8 @@ link_free (struct tier *tier)
   tier->nr_free = tier->nr_segments - 1;
 }
 
-static size_t
-segment_size (uint64_t size)
+size_t
+tier_segment_size (uint64_t size)
 {
   size_t n = TIER_SEGMENT_MAX;
 
@@ -174,7 +174,7 @@ tier_create (const struct zram_tier *storage)
   if (tier == NULL)
     return NULL;
   tier->storage = *storage;
-  tier->segment_size = segment_size (storage->size);
+  tier->segment_size = tier_segment_size (storage->size);
   nr = storage->size / tier->segment_size;
   tier->nr_segments = nr < TIER_SEGMENTS_MAX ? nr : TIER_SEGMENTS_MAX;
   tier->segments = mapping_reserve (table_size (tier));

@@ -216,6 +216,9 @@ uint64_t tiers_shared_size (void);
 
 /* ---- Segments (tier.c) --------------------------------------------- */
 
+/* Of a storage of SIZE bytes: TIER_SEGMENT_MIN to TIER_SEGMENT_MAX. */
+size_t tier_segment_size (uint64_t size);
+
 /* Where it begins in the storage. */
 static inline uint64_t
 tier_segment_offset (const struct tier *tier, uint32_t segment)
@@ -382,8 +385,8 @@ int tiers_fetch (struct tiers *, uint64_t word, struct tier_fetched *);
 void tiers_put (struct tiers *, const struct tier_fetched *);
 
 /* Look whether tiers with copies still have what was written there, by one
- * record of each.  Of one that has not, all that was written so far is in doubt.
- * Waits for the storage.
+ * record of each.  Of one that has not, all that was written so far is in
+ * doubt.  Waits for the storage.
  */
 void tiers_look (struct tiers *);
 

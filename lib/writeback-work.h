@@ -14,6 +14,8 @@
 #ifndef WRITEBACK_WORK_H
 #define WRITEBACK_WORK_H
 
+#include <stdalign.h>
+
 #include "group.h"
 #include "slot.h"
 #include "tier.h"
@@ -22,8 +24,9 @@
 struct zram_memory;
 struct zram_store;
 
-/* Pages in a segment, at most. */
-#define WRITEBACK_ENTRIES 8192
+/* A segment has at most one page for each so many bytes, on average. */
+#define WRITEBACK_PAGE_BYTES 128
+#define WRITEBACK_ENTRIES (TIER_SEGMENT_MAX / WRITEBACK_PAGE_BYTES)
 
 /* Objects that compaction may move after each segment. */
 #define WRITEBACK_COMPACT 8192
@@ -55,13 +58,11 @@ struct wanted {
 };
 
 struct writeback_work {
-  unsigned char segment[TIER_SEGMENT_MAX];
-  unsigned char old[TIER_SEGMENT_MAX]; /* one that is being cleaned... */
-  unsigned old_used, old_alive; /* bytes of records in it; and of those that
-                                   have pages */
-  struct entry entries[WRITEBACK_ENTRIES + GROUP_PAGES_MAX];
-  size_t room;                  /* bytes of a segment where it is to go */
+  size_t size;                  /* segments have so many bytes at most */
+  size_t room;                  /* those of the one that is to be written */
   unsigned nr, used;            /* entries; bytes */
+  unsigned old_used, old_alive; /* bytes of records in `old'; and of those that
+                                   have pages */
   bool full;
 
   unsigned gone;                /* pages that have left RAM */
@@ -75,7 +76,19 @@ struct writeback_work {
   /* The one for huge pages, and from which era on it is worth while. */
   struct wanted huge;
   uint64_t huge_era;
+
+  /* Of each as much has memory as segments of that size need. */
+  alignas (TIER_BLOCK) struct entry entries[WRITEBACK_ENTRIES];
+  unsigned char segment[TIER_SEGMENT_MAX];
+  unsigned char old[TIER_SEGMENT_MAX];  /* one that is being cleaned */
 };
+
+/* Whether one more record may be too much: it can be a group's. */
+static inline bool
+writeback_has_entries (const struct writeback_work *work)
+{
+  return work->nr + GROUP_PAGES_MAX <= work->room / WRITEBACK_PAGE_BYTES;
+}
 
 /* Nothing in it.  ROOM: the size of the segment that is to be filled. */
 void writeback_clear (struct writeback_work *, size_t room);

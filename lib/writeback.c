@@ -17,6 +17,7 @@
 #include <config.h>
 
 #include <errno.h>
+#include <stddef.h>
 #include <unistd.h>
 
 #include "clock.h"
@@ -282,7 +283,7 @@ writeback_make_room (struct zram_memory *memory)
 {
   unsigned i;
 
-  writeback_clear (memory->writeback.work, TIER_SEGMENT_MAX);
+  writeback_clear (memory->writeback.work, memory->writeback.work->size);
   for (i = 0; i < NR_WORTH; i++)
     clean (memory, worth[i]);
   publish_nothing (memory);
@@ -364,7 +365,7 @@ fill_segment (struct zram_memory *memory)
       return true;
   }
   if (!room)
-    gather_room (memory, TIER_SEGMENT_MAX, true);
+    gather_room (memory, work->size, true);
   return work->nr == 0;
 }
 
@@ -378,7 +379,7 @@ one_round (struct zram_memory *memory)
   bool full;
 
   writeback_wait_for_segments (memory);
-  writeback_clear (work, TIER_SEGMENT_MAX);
+  writeback_clear (work, work->size);
   tiers_look (tiers);
   if (!tiers_have_room (tiers) && tiers_have_copies (tiers))
     clean (memory, WORTH_COPIES);
@@ -580,7 +581,7 @@ void
 writeback_destroy (struct writeback *w)
 {
   if (w->work) {
-    limit_uncharge (&w->memory->limit, sizeof (struct writeback_work));
+    limit_uncharge (&w->memory->limit, writeback_charged (w));
     mapping_release (w->work, sizeof (struct writeback_work));
     lend_destroy (&w->turns);
   }
@@ -590,35 +591,53 @@ writeback_destroy (struct writeback *w)
   pthread_mutex_destroy (&w->lock);
 }
 
-uint64_t
-writeback_size (void)
+static size_t
+entries_size (size_t segment_size)
 {
-  return sizeof (struct writeback_work);
+  return segment_size / WRITEBACK_PAGE_BYTES * sizeof (struct entry);
+}
+
+/* Of which SEGMENT_SIZE 0 needs the least. */
+static uint64_t
+work_size (size_t segment_size)
+{
+  return offsetof (struct writeback_work, entries)
+    + entries_size (segment_size) + 2 * segment_size;
+}
+
+uint64_t
+writeback_size_max (void)
+{
+  return work_size (TIER_SEGMENT_MAX);
 }
 
 uint64_t
 writeback_charged (const struct writeback *w)
 {
-  return w->work ? writeback_size () : 0;
+  return w->work ? work_size (w->work->size) : 0;
 }
 
+static bool
+charge_work (struct writeback *w, uint64_t bytes)
+{
+  errno = ENOSPC;
+  return limit_charge (&w->memory->limit, bytes);
+}
+
+/* For segments of no size yet. */
 static int
 make_work (struct writeback *w)
 {
-  struct limit *limit = &w->memory->limit;
   struct writeback_work *work;
 
-  if (!limit_charge (limit, sizeof *work)) {
-    errno = ENOSPC;
+  if (!charge_work (w, work_size (0)))
     return -1;
-  }
   work = mapping_reserve (sizeof *work);
   if (work == NULL || lend_init (&w->turns, nr_turns ()) == -1) {
     mapping_release (work, sizeof *work);
-    limit_uncharge (limit, sizeof *work);
+    limit_uncharge (&w->memory->limit, work_size (0));
     return -1;
   }
-  mapping_touch (work, sizeof *work);
   work->walk.age = AGING_IDLE;
   atomic_store (&w->work, work);
   return 0;
@@ -627,16 +646,40 @@ make_work (struct writeback *w)
 void
 writeback_touch (struct writeback *w)
 {
-  if (w->work)
-    mapping_touch (w->work, sizeof (struct writeback_work));
+  struct writeback_work *work = w->work;
+
+  if (work == NULL)
+    return;
+  mapping_touch (work, offsetof (struct writeback_work, entries)
+                       + entries_size (work->size));
+  mapping_touch (work->segment, work->size);
+  mapping_touch (work->old, work->size);
+}
+
+static int
+grow_work (struct writeback *w, size_t segment_size)
+{
+  struct writeback_work *work = w->work;
+
+  if (!charge_work (w, work_size (segment_size) - work_size (work->size)))
+    return -1;
+  work->size = segment_size;
+  writeback_touch (w);
+  return 0;
 }
 
 int
-writeback_prepare (struct writeback *w)
+writeback_prepare (struct writeback *w, size_t segment_size)
 {
+  int r = 0;
+
   if (w->work == NULL && make_work (w) == -1)
     return -1;
-  return w->wanted ? writeback_start (w) : 0;
+  pthread_mutex_lock (&w->working);
+  if (w->work->size < segment_size)
+    r = grow_work (w, segment_size);
+  pthread_mutex_unlock (&w->working);
+  return r == 0 && w->wanted ? writeback_start (w) : r;
 }
 
 int

@@ -40,17 +40,18 @@ struct writeback {
 void writeback_init (struct writeback *, struct zram_memory *);
 void writeback_destroy (struct writeback *);
 
-/* Make what the thread needs; charged to the limit.  Start and stop the
- * thread, if that was done.  -1 and errno on failure.
+/* Make what the thread needs for segments of that size, at least; charged to
+ * the limit.  Start and stop the thread, if that was done.  -1 and errno on
+ * failure.
  */
-int writeback_prepare (struct writeback *);
+int writeback_prepare (struct writeback *, size_t segment_size);
 int writeback_start (struct writeback *);
 void writeback_touch (struct writeback *);      /* after a fork */
 void writeback_stop (struct writeback *);
 
-/* Memory that is charged for it, once it is prepared. */
+/* Memory that is charged for it; and that would be, at most. */
 uint64_t writeback_charged (const struct writeback *);
-uint64_t writeback_size (void);
+uint64_t writeback_size_max (void);
 
 /* Memory is getting short: write something back.  Costs next to nothing
  * while it is not.

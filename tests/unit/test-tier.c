@@ -730,7 +730,7 @@ START_TEST (test_policy_keeps_the_young)
   pthread_mutex_lock (&memory->lock);
   while (smq->ram.nr < nr)
     aging_hurry (store, false);
-  writeback_clear (memory->writeback.work, TIER_SEGMENT_MAX);
+  writeback_clear (memory->writeback.work, memory->writeback.work->size);
   policy_gather (memory, memory->writeback.work);
   ck_assert_uint_eq (memory->writeback.work->nr, 0);
   ck_assert_uint_eq (smq->hotspot.nr, 0);
@@ -825,7 +825,7 @@ START_TEST (test_policy_without_room)
     aging_hurry (store, false);
   pthread_mutex_unlock (&memory->lock);
   nr = store->policy.smq.ram.nr;
-  writeback_clear (memory->writeback.work, TIER_SEGMENT_MAX);
+  writeback_clear (memory->writeback.work, memory->writeback.work->size);
   gather_oldest (memory, true);
   ck_assert_uint_eq (store->policy.smq.ram.nr, nr);
   teardown ();
