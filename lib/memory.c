@@ -243,8 +243,7 @@ zram_memory_minimum (const struct zram_memory_config *config,
     size = limit_resident (&memory->limit)
       + codecs_size_with (nr_contexts (config), codec)
       + config->reserve
-      + (config->tiers ? tiers_shared_size () + writeback_size_max ()
-                         : 0)
+      + (config->tiers ? tier_buffers_size_max () + writeback_size_max () : 0)
       + ROOM_MIN;
   zram_close (store);
   zram_memory_destroy (memory);

@@ -25,6 +25,18 @@
 
 /* ---- Coming -------------------------------------------------------- */
 
+/* Where no memory must be asked for later, all of it comes now. */
+static struct tier *
+make_ready (struct zram_memory *memory, const struct zram_tier *storage)
+{
+  struct tier_buffers *buffers = &memory->tiers.buffers;
+
+  if (memory->reserve
+      && !(tier_buffers_make (buffers) && tier_buffers_widen (buffers)))
+    return NULL;
+  return tiers_make (&memory->tiers, storage);
+}
+
 /* RAM is full when a tier is wanted most. */
 static struct tier *
 make_tier (struct zram_memory *memory, const struct zram_tier *storage)
@@ -36,7 +48,7 @@ make_tier (struct zram_memory *memory, const struct zram_tier *storage)
     tier = NULL;
     if (writeback_prepare (&memory->writeback,
                            tier_segment_size (storage->size)) == 0)
-      tier = tiers_make (&memory->tiers, storage);
+      tier = make_ready (memory, storage);
     if (tier || errno != ENOSPC || memory->tiers.nr == TIER_NR_MAX)
       return tier;
     memory_tidy (memory, WRITEBACK_COMPACT);

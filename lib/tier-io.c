@@ -146,10 +146,13 @@ window (const struct tier *tier)
 
 /* The window, which lies at a multiple of its size, and the whole record. */
 static void
-plan (struct tier_fetched *f, unsigned offset, size_t length)
+plan (struct tiers *tiers, struct tier_fetched *f, unsigned offset,
+      size_t length)
 {
   unsigned size = window (f->tier), end = offset + length;
 
+  if (size > TIER_BLOCK && !tier_buffers_widen (&tiers->buffers))
+    size = TIER_BLOCK;
   f->wide = size > TIER_BLOCK;
   f->from = offset / size * size;
   end = end < f->from + size ? f->from + size
@@ -175,14 +178,14 @@ tier_fetched_find (const struct tier_fetched *f, uint64_t word)
 
 /* The neighbours may be what cannot be read. */
 static bool
-read_window (struct tier_fetched *f, uint64_t word)
+read_window (struct tiers *tiers, struct tier_fetched *f, uint64_t word)
 {
   unsigned offset = slot_tier_offset (word);
   size_t length = tier_length_bytes (slot_state (word),
                                      slot_tier_length (word));
   uint64_t start = tier_segment_offset (f->tier, f->segment);
 
-  plan (f, offset, length);
+  plan (tiers, f, offset, length);
   if (read_storage (f->tier, f->buffer, f->count, start + f->from))
     return true;
   if (!f->wide)
@@ -199,11 +202,10 @@ static struct tier_fetched
 take_buffer (struct tiers *tiers, struct tier *tier, uint32_t segment)
 {
   unsigned turn = lend_take (&tier->readers);
-  unsigned n = lend_take (&tiers->lent);
 
   return (struct tier_fetched) {
     .tier = tier, .segment = segment, .turn = turn,
-    .buffer = tiers->buffers + n * TIER_BUFFER_SIZE,
+    .buffer = tier_buffers_take (&tiers->buffers),
   };
 }
 
@@ -215,7 +217,7 @@ tiers_fetch (struct tiers *tiers, uint64_t word, struct tier_fetched *f)
   *f = take_buffer (tiers, tiers_of (tiers, word), slot_segment (word));
   segment = &f->tier->segments[f->segment];
   atomic_store_explicit (&segment->used, true, memory_order_relaxed);
-  if (read_window (f, word)) {
+  if (read_window (tiers, f, word)) {
     f->record = tier_fetched_find (f, word);
     if (f->record)
       return 0;
@@ -229,7 +231,7 @@ tiers_fetch (struct tiers *tiers, uint64_t word, struct tier_fetched *f)
 void
 tiers_put (struct tiers *tiers, const struct tier_fetched *f)
 {
-  lend_return (&tiers->lent, (f->buffer - tiers->buffers) / TIER_BUFFER_SIZE);
+  tier_buffers_return (&tiers->buffers, f->buffer);
   lend_return (&f->tier->readers, f->turn);
 }
 

@@ -24,11 +24,10 @@
 #include "mapping.h"
 #include "tier.h"
 
-/* Reads that can be under way at once, and those of one tier: a tier that hangs
- * leaves some to others.
+/* Reads of one tier that can be under way at once: one that hangs leaves some
+ * buffers to others.
  */
-#define NR_BUFFERS 24
-#define NR_READERS 16
+#define NR_READERS (TIER_BUFFERS * 2 / 3)
 
 /* After a write that failed a tier is left alone for so long; the next time
  * for twice as long, up to the maximum.
@@ -52,6 +51,7 @@ tiers_init (struct tiers *tiers, struct limit *limit, struct epoch *epoch,
 {
   *tiers = (struct tiers) { .limit = limit, .epoch = epoch };
   budget_init (&tiers->budget, write_limit);
+  tier_buffers_init (&tiers->buffers, limit);
   pthread_mutex_init (&tiers->lock, NULL);
 }
 
@@ -68,15 +68,9 @@ tier_charge (const struct tier *tier)
 }
 
 uint64_t
-tiers_shared_size (void)
-{
-  return NR_BUFFERS * TIER_BUFFER_SIZE;
-}
-
-uint64_t
 tiers_charged (const struct tiers *tiers)
 {
-  uint64_t sum = tiers->buffers ? tiers_shared_size () : 0;
+  uint64_t sum = tier_buffers_charged (&tiers->buffers);
   unsigned i;
 
   for (i = 0; i < tiers->nr; i++)
@@ -98,14 +92,9 @@ tier_destroy (struct tier *tier)
 void
 tiers_destroy (struct tiers *tiers)
 {
-  limit_uncharge (tiers->limit, tiers_charged (tiers));
   while (tiers->nr)
-    tier_destroy (tiers->order[--tiers->nr]);
-  if (tiers->buffers) {
-    lend_destroy (&tiers->lent);
-    mapping_release (tiers->buffers, tiers_shared_size ());
-    tiers->buffers = NULL;
-  }
+    tiers_close (tiers, tiers->order[--tiers->nr]);
+  tier_buffers_destroy (&tiers->buffers);
   pthread_mutex_destroy (&tiers->lock);
 }
 
@@ -114,32 +103,9 @@ tiers_touch (struct tiers *tiers)
 {
   unsigned i;
 
-  if (tiers->buffers)
-    mapping_touch (tiers->buffers, tiers_shared_size ());
+  tier_buffers_touch (&tiers->buffers);
   for (i = 0; i < tiers->nr; i++)
     mapping_touch (tiers->order[i]->segments, table_size (tiers->order[i]));
-}
-
-static bool
-make_buffers (struct tiers *tiers)
-{
-  size_t size = tiers_shared_size ();
-
-  if (tiers->buffers)
-    return true;
-  if (!limit_charge (tiers->limit, size)) {
-    errno = ENOSPC;
-    return false;
-  }
-  tiers->buffers = mapping_reserve (size);
-  if (tiers->buffers && lend_init (&tiers->lent, NR_BUFFERS) == 0) {
-    mapping_touch (tiers->buffers, size);
-    return true;
-  }
-  mapping_release (tiers->buffers, size);
-  tiers->buffers = NULL;
-  limit_uncharge (tiers->limit, size);
-  return false;
 }
 
 /* Segment 0 is not used, so that 0 can mean none. */
@@ -215,7 +181,7 @@ tiers_make (struct tiers *tiers, const struct zram_tier *storage)
     errno = ENOSPC;
     return NULL;
   }
-  if (!make_buffers (tiers))
+  if (!tier_buffers_make (&tiers->buffers))
     return NULL;
   tier = tier_create (storage);
   if (tier == NULL)

@@ -33,6 +33,7 @@
 #include "lend.h"
 #include "limit.h"
 #include "slot.h"
+#include "tier-buffers.h"
 #include "tier-mark.h"
 #include "zram.h"
 
@@ -165,9 +166,7 @@ struct tiers {
   struct limit *limit;
   struct budget budget;         /* for what is written */
 
-  /* What it takes to read: buffers, lent for the time of a read. */
-  struct lend lent;
-  unsigned char *buffers;
+  struct tier_buffers buffers;
 };
 
 /* Nothing in it, and nothing charged.  At most WRITE_LIMIT bytes are
@@ -208,11 +207,8 @@ tiers_of (struct tiers *tiers, uint64_t word)
   return tiers_get (tiers, slot_tier (word));
 }
 
-/* Memory that is charged for them, and what it is of that for what they
- * share, however many they are.
- */
+/* Memory that is charged for them. */
 uint64_t tiers_charged (const struct tiers *);
-uint64_t tiers_shared_size (void);
 
 /* ---- Segments (tier.c) --------------------------------------------- */
 
