@@ -84,14 +84,14 @@ decode (struct zram_store *store, uint64_t page, uint64_t word,
   return ok ? 0 : -1;
 }
 
-/* Fetch and decode.  On success *F must be put back. */
+/* Fetch, and decode.  On success *F must be put back. */
 static int
-fetch (struct zram_store *store, uint64_t page, uint64_t word, void *data,
-       struct tier_fetched *f)
+fetch (struct zram_store *store, uint64_t page, uint64_t word, bool around,
+       void *data, struct tier_fetched *f)
 {
   struct tiers *tiers = &store->memory->tiers;
 
-  if (tiers_fetch (tiers, word, f) == -1)
+  if (tiers_fetch (tiers, word, around, f) == -1)
     return -1;
   stats_add (&store->stats, STATS_BD_READS, 1);
   if (decode (store, page, word, f->record, data) == 0)
@@ -106,7 +106,7 @@ page_fetch (struct zram_store *store, uint64_t page, uint64_t word,
 {
   struct tier_fetched f;
 
-  if (fetch (store, page, word, data, &f) == -1)
+  if (fetch (store, page, word, false, data, &f) == -1)
     return -1;
   tiers_put (&store->memory->tiers, &f);
   return 0;
@@ -340,11 +340,11 @@ page_promote (struct zram_store *store, slot *s, uint64_t page,
   struct tier_fetched f;
 
   *promoted = 0;
-  if (fetch (store, page, word, data, &f) == -1)
+  if (fetch (store, page, word, companions, data, &f) == -1)
     return -1;
   come_back_somehow (store, s, word, f.record, data);
   *promoted = !slot_on_tier (slot_peek (s));
-  if (companions && f.wide)
+  if (f.wide)
     *promoted += bring_companions (store, s, page, &f);
   tiers_put (&store->memory->tiers, &f);
   return 0;
@@ -389,13 +389,14 @@ page_read_tier (struct zram_store *store, slot *s, uint64_t page,
   uint64_t young = page_touched (store, word);
   struct tier_fetched f;
 
-  if (fetch (store, page, word, data, &f) == -1)
+  if (fetch (store, page, word, touch && page_may_grow (store), data, &f)
+      == -1)
     return -1;
   if (touch && slot_try_change (s, word, young)
       && (page_may_grow (store) ? !aging_is_idle (word)
           : is_hot (store, word)))
     come_back_somehow (store, s, young, f.record, data);
-  if (touch && f.wide)
+  if (f.wide)
     bring_companions (store, s, page, &f);
   tiers_put (&store->memory->tiers, &f);
   return 0;

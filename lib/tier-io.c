@@ -144,15 +144,12 @@ window (const struct tier *tier)
   return size >= NEIGHBOURS_MIN ? size : TIER_BLOCK;
 }
 
-/* The window, which lies at a multiple of its size, and the whole record. */
+/* The window of SIZE, at a multiple of that, and the whole record. */
 static void
-plan (struct tiers *tiers, struct tier_fetched *f, unsigned offset,
-      size_t length)
+plan (struct tier_fetched *f, unsigned size, unsigned offset, size_t length)
 {
-  unsigned size = window (f->tier), end = offset + length;
+  unsigned end = offset + length;
 
-  if (size > TIER_BLOCK && !tier_buffers_widen (&tiers->buffers))
-    size = TIER_BLOCK;
   f->wide = size > TIER_BLOCK;
   f->from = offset / size * size;
   end = end < f->from + size ? f->from + size
@@ -178,23 +175,16 @@ tier_fetched_find (const struct tier_fetched *f, uint64_t word)
 
 /* The neighbours may be what cannot be read. */
 static bool
-read_window (struct tiers *tiers, struct tier_fetched *f, uint64_t word)
+read_window (struct tier_fetched *f, unsigned size, uint64_t word)
 {
   unsigned offset = slot_tier_offset (word);
   size_t length = tier_length_bytes (slot_state (word),
                                      slot_tier_length (word));
   uint64_t start = tier_segment_offset (f->tier, f->segment);
 
-  plan (tiers, f, offset, length);
-  if (read_storage (f->tier, f->buffer, f->count, start + f->from))
-    return true;
-  if (!f->wide)
-    return false;
-  f->wide = false;
-  f->from = offset / TIER_BLOCK * TIER_BLOCK;
-  f->count = (offset + length + TIER_BLOCK - 1) / TIER_BLOCK * TIER_BLOCK
-    - f->from;
-  return read_storage (f->tier, f->buffer, f->count, start + f->from);
+  plan (f, size, offset, length);
+  return read_storage (f->tier, f->buffer, f->count, start + f->from)
+    || (f->wide && read_window (f, TIER_BLOCK, word));
 }
 
 /* A buffer, for a read of a tier. */
@@ -210,14 +200,19 @@ take_buffer (struct tiers *tiers, struct tier *tier, uint32_t segment)
 }
 
 int
-tiers_fetch (struct tiers *tiers, uint64_t word, struct tier_fetched *f)
+tiers_fetch (struct tiers *tiers, uint64_t word, bool around,
+             struct tier_fetched *f)
 {
   struct segment *segment;
+  unsigned size;
 
   *f = take_buffer (tiers, tiers_of (tiers, word), slot_segment (word));
   segment = &f->tier->segments[f->segment];
   atomic_store_explicit (&segment->used, true, memory_order_relaxed);
-  if (read_window (tiers, f, word)) {
+  size = around ? window (f->tier) : TIER_BLOCK;
+  if (size > TIER_BLOCK && !tier_buffers_widen (&tiers->buffers))
+    size = TIER_BLOCK;
+  if (read_window (f, size, word)) {
     f->record = tier_fetched_find (f, word);
     if (f->record)
       return 0;

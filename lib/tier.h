@@ -373,11 +373,12 @@ struct tier_fetched {
   const struct tier_record *record;
 };
 
-/* Read the record that a word names, and its neighbours where they cost
- * next to nothing (TIER_NEIGHBOURS).  -1 and errno: EIO if it cannot be read
+/* Read the record that a word names, and if AROUND its neighbours where they
+ * cost next to nothing (TIER_NEIGHBOURS).  -1 and errno: EIO if it cannot be read
  * or is not what was written.  Waits for the storage; hold no locks.
  */
-int tiers_fetch (struct tiers *, uint64_t word, struct tier_fetched *);
+int tiers_fetch (struct tiers *, uint64_t word, bool around,
+                 struct tier_fetched *);
 void tiers_put (struct tiers *, const struct tier_fetched *);
 
 /* Look whether tiers with copies still have what was written there, by one
