@@ -527,7 +527,7 @@ compare_all (struct machine *m)
 
 /* Memory that the trace takes where there is no limit. */
 struct needs {
-  uint64_t minimum, slot_tables, objects;
+  uint64_t slot_tables, objects;
 };
 
 static struct needs
@@ -540,7 +540,7 @@ measure (const struct trace *trace)
   machine_open (&m, trace, ZRAM_POLICY_LRU, 0, 8 * MIB);
   play (&m);
   zram_memory_stats (m.memory, &stats);
-  needs = (struct needs) { m.minimum, m.slot_tables, stats.mem_used_max };
+  needs = (struct needs) { m.slot_tables, stats.mem_used_max };
   machine_close (&m);
   return needs;
 }
@@ -553,6 +553,17 @@ print_row (const struct trace *trace, const char *name, uint64_t misses,
 
   printf ("%-9s %8.4f %9" PRIu64 " %9" PRIu64, name, 1 - misses / reads,
           misses, promoted);
+}
+
+/* What it takes when empty, with a tier of that size. */
+static uint64_t
+minimum (const struct trace *trace, enum zram_policy policy, uint64_t tier)
+{
+  struct machine m;
+
+  machine_open (&m, trace, policy, 0, tier);
+  machine_close (&m);
+  return m.minimum;
 }
 
 /* The size of the tier of which so much is alive when most is. */
@@ -588,9 +599,9 @@ static void
 replay (const struct trace *trace, const struct needs *needs,
         enum zram_policy policy)
 {
-  uint64_t limit = (needs->minimum + needs->slot_tables
-                    + needs->objects * options.share) / (1 - FREE_MEAN);
   uint64_t tier = needs->objects * options.tier / MIB * MIB + 4 * MIB;
+  uint64_t limit = (minimum (trace, policy, tier) + needs->slot_tables
+                    + needs->objects * options.share) / (1 - FREE_MEAN);
   struct machine m;
 
   if (options.full)

@@ -192,8 +192,23 @@ aging_can_hurry (const struct zram_store *store)
     || epoch_passed (&store->memory->table.epoch, store->aging.ticket);
 }
 
+static void
+start_hurried (struct zram_store *store, bool young_only)
+{
+  struct aging *a = &store->aging;
+  uint64_t next = a->next;
+  bool wanted = a->wanted;
+
+  start_walk (store, true, clock_ns ());
+  a->wanted = wanted;
+  a->young_only = young_only;
+  if (young_only)
+    a->next = next;
+}
+
 /* A walk that goes on already may not make pages older; so another one
- * follows it soon.
+ * follows it soon.  Nobody gets idle by one for the young alone: it is no
+ * reason to put off the next, nor one that is wanted for what is idle.
  */
 bool
 aging_hurry (struct zram_store *store, bool young_only)
@@ -203,12 +218,10 @@ aging_hurry (struct zram_store *store, bool young_only)
 
   if (!aging_can_hurry (store))
     return false;
-  if (a->walking)
+  if (!a->walking)
+    start_hurried (store, young_only);
+  else if (!young_only)
     a->next = 0;
-  else {
-    start_walk (store, true, clock_ns ());
-    a->young_only = young_only;
-  }
   aging_walk (store, UINT64_MAX, true, &later);
   return true;
 }

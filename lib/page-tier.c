@@ -84,7 +84,7 @@ decode (struct zram_store *store, uint64_t page, uint64_t word,
   return ok ? 0 : -1;
 }
 
-/* Fetch, and decode.  On success *F must be put back. */
+/* Fetch and decode.  On success *F must be put back. */
 static int
 fetch (struct zram_store *store, uint64_t page, uint64_t word, bool around,
        void *data, struct tier_fetched *f)

@@ -1,9 +1,9 @@
 /* nbdkit-zram-plugin: SPDX-License-Identifier: BSD-3-Clause */
 
 /* What a policy needs besides the ages of pages: for smq, the order of
- * clusters of 16 pages (smq.h).  One walk that makes pages older is one
- * period, and tells which clusters were used in it; so requests do nothing
- * for it.
+ * clusters of 16 pages (smq.h).  One walk that makes pages older, all or those
+ * that were just used, is one period, and tells which clusters were used in it;
+ * so requests do nothing for it.
  *
  * Everything is called with memory->lock held, and does nothing for the
  * other policies.

@@ -232,13 +232,24 @@ tiers_put (struct tiers *tiers, const struct tier_fetched *f)
 
 /* ---- Is it still there? -------------------------------------------- */
 
-/* The next one of which that is not known; 0 if there is none. */
+/* Whether it says something of all that was written before the last look:
+ * whoever writes one segment after the other is not to be followed by looks.
+ */
+static bool
+is_worth_a_look (const struct tier *tier, uint32_t segment)
+{
+  return !tier->segments[segment].doubtful
+    && (int32_t) (tier->segments[segment].sequence
+                  - tier->opened_before) < 0;
+}
+
+/* The next one; 0 if there is none. */
 static uint32_t
 next_to_look_at (struct tier *tier, uint32_t segment)
 {
   do
     segment = tier_next_full (tier, segment);
-  while (segment && tier->segments[segment].doubtful);
+  while (segment && !is_worth_a_look (tier, segment));
   return segment;
 }
 
@@ -278,7 +289,11 @@ tiers_look (struct tiers *tiers)
 {
   unsigned i;
 
-  for (i = 0; i < tiers->nr; i++)
-    if (tiers->order[i]->copies && !is_there (tiers, tiers->order[i]))
-      doubt_all (tiers->order[i]);
+  for (i = 0; i < tiers->nr; i++) {
+    struct tier *tier = tiers->order[i];
+
+    if (tier->copies && !is_there (tiers, tier))
+      doubt_all (tier);
+    tier->opened_before = tier->opened;
+  }
 }

@@ -124,6 +124,7 @@ struct tier {
   uint64_t retry, delay;        /* ns: after a write that failed */
   uint32_t opened;              /* segments, ever */
   uint32_t looked;              /* the segment that tiers_look has read last */
+  uint32_t opened_before;       /* `opened' at that time */
 
   pthread_mutex_t lock;         /* covers the lists, and their lengths */
   struct segment *segments;
@@ -374,8 +375,8 @@ struct tier_fetched {
 };
 
 /* Read the record that a word names, and if AROUND its neighbours where they
- * cost next to nothing (TIER_NEIGHBOURS).  -1 and errno: EIO if it cannot be read
- * or is not what was written.  Waits for the storage; hold no locks.
+ * cost next to nothing (TIER_NEIGHBOURS).  -1 and errno: EIO if it cannot be
+ * read or is not what was written.  Waits for the storage; hold no locks.
  */
 int tiers_fetch (struct tiers *, uint64_t word, bool around,
                  struct tier_fetched *);

@@ -56,18 +56,20 @@ void
 turnover_pass_time (struct zram_memory *memory)
 {
   struct turnover *t = &memory->turnover;
-  bool smq = memory->policy == ZRAM_POLICY_SMQ;
+  bool young_only = memory->policy == ZRAM_POLICY_SMQ
+    && t->walks % WALKS_SMQ != 0;
   struct zram_store *store;
 
   if (memory->tiers.nr == 0
-      || turnover (memory) - t->aged <= pages_in_ram (memory)
+      || turnover (memory) - t->walked <= pages_in_ram (memory)
                                       / parts[memory->policy])
     return;
   for (store = memory->stores; store; store = store->next)
     if (!aging_can_hurry (store))
       return;                   /* the next round tries again */
   for (store = memory->stores; store; store = store->next)
-    aging_hurry (store, smq && t->era % WALKS_SMQ != 0);
-  t->aged = turnover (memory);
-  t->era++;
+    aging_hurry (store, young_only);
+  t->walked = turnover (memory);
+  t->walks++;
+  t->era += !young_only;
 }

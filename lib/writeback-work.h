@@ -77,9 +77,12 @@ struct writeback_work {
   struct wanted huge;
   uint64_t huge_era;
 
-  /* Of each as much has memory as segments of that size need. */
-  alignas (TIER_BLOCK) struct entry entries[WRITEBACK_ENTRIES];
-  unsigned char segment[TIER_SEGMENT_MAX];
+  /* Of each as much has memory as segments of that size need.  (What has no
+   * room any more is entered too, to be counted: a group's pages.)
+   */
+  alignas (TIER_BLOCK) struct entry entries[WRITEBACK_ENTRIES
+                                            + GROUP_PAGES_MAX];
+  alignas (TIER_BLOCK) unsigned char segment[TIER_SEGMENT_MAX];
   unsigned char old[TIER_SEGMENT_MAX];  /* one that is being cleaned */
 };
 

@@ -594,7 +594,8 @@ writeback_destroy (struct writeback *w)
 static size_t
 entries_size (size_t segment_size)
 {
-  return segment_size / WRITEBACK_PAGE_BYTES * sizeof (struct entry);
+  return (segment_size / WRITEBACK_PAGE_BYTES + GROUP_PAGES_MAX)
+    * sizeof (struct entry);
 }
 
 /* Of which SEGMENT_SIZE 0 needs the least. */
@@ -624,6 +625,33 @@ charge_work (struct writeback *w, uint64_t bytes)
   return limit_charge (&w->memory->limit, bytes);
 }
 
+/* The whole blocks of an array between two sizes of it. */
+static void
+touch_blocks (unsigned char *array, size_t from, size_t to)
+{
+  from = (from + TIER_BLOCK - 1) / TIER_BLOCK * TIER_BLOCK;
+  if (from < to)
+    mapping_touch (array + from, to - from);
+}
+
+/* What larger segments need more; who writes back does not use it yet. */
+static void
+touch_more (struct writeback_work *work, size_t from, size_t to)
+{
+  touch_blocks ((unsigned char *) work->entries, entries_size (from),
+                entries_size (to));
+  touch_blocks (work->segment, from, to);
+  touch_blocks (work->old, from, to);
+}
+
+/* What is there without any segments. */
+static void
+touch_work (struct writeback_work *work)
+{
+  mapping_touch (work, offsetof (struct writeback_work, entries)
+                       + entries_size (0));
+}
+
 /* For segments of no size yet. */
 static int
 make_work (struct writeback *w)
@@ -638,6 +666,7 @@ make_work (struct writeback *w)
     limit_uncharge (&w->memory->limit, work_size (0));
     return -1;
   }
+  touch_work (work);
   work->walk.age = AGING_IDLE;
   atomic_store (&w->work, work);
   return 0;
@@ -650,12 +679,13 @@ writeback_touch (struct writeback *w)
 
   if (work == NULL)
     return;
-  mapping_touch (work, offsetof (struct writeback_work, entries)
-                       + entries_size (work->size));
-  mapping_touch (work->segment, work->size);
-  mapping_touch (work->old, work->size);
+  touch_work (work);
+  touch_more (work, 0, work->size);
 }
 
+/* The system may take its time to find memory: who writes back does not wait
+ * for that.
+ */
 static int
 grow_work (struct writeback *w, size_t segment_size)
 {
@@ -663,23 +693,21 @@ grow_work (struct writeback *w, size_t segment_size)
 
   if (!charge_work (w, work_size (segment_size) - work_size (work->size)))
     return -1;
+  touch_more (work, work->size, segment_size);
+  pthread_mutex_lock (&w->working);
   work->size = segment_size;
-  writeback_touch (w);
+  pthread_mutex_unlock (&w->working);
   return 0;
 }
 
 int
 writeback_prepare (struct writeback *w, size_t segment_size)
 {
-  int r = 0;
-
   if (w->work == NULL && make_work (w) == -1)
     return -1;
-  pthread_mutex_lock (&w->working);
-  if (w->work->size < segment_size)
-    r = grow_work (w, segment_size);
-  pthread_mutex_unlock (&w->working);
-  return r == 0 && w->wanted ? writeback_start (w) : r;
+  if (w->work->size < segment_size && grow_work (w, segment_size) == -1)
+    return -1;
+  return w->wanted ? writeback_start (w) : 0;
 }
 
 int

@@ -1144,6 +1144,50 @@ START_TEST (test_clean_tiny)
 }
 END_TEST
 
+/* The same of groups: what has no room any more is counted, and that must not
+ * come in the way of what has.
+ */
+START_TEST (test_clean_tiny_groups)
+{
+  struct zram_recompress recompress = {
+    .codec = { ZRAM_ALGORITHM_ZSTD, 3 }, .age = 3600, .group = 16,
+  };
+  struct zram_move out = {
+    .from = ZRAM_LEVEL_RAM, .to = ZRAM_LEVEL_TIERS,
+  };
+  const uint32_t nr = 4 * WRITEBACK_ENTRIES;
+  uint8_t got[PAGE];
+  uint64_t moved;
+  uint32_t i;
+
+  setup_with (LARGE, &recompress);
+  for (i = 0; i < nr; i++) {
+    make_tiny (i);
+    ck_assert_int_eq (zram_write (store, page, PAGE, (uint64_t) i * PAGE), 0);
+  }
+  zram_mark_idle (store, 0);
+  ck_assert (zram_memory_settle (memory));
+  ck_assert_uint_eq (stats ().grouped_pages, nr);
+  ck_assert_int_eq (zram_move (store, &out, &moved), 0);
+  ck_assert_uint_eq (moved, nr);
+  for (i = 0; i < nr; i += 64)
+    ck_assert_int_eq (zram_trim (store, 16 * PAGE, (uint64_t) i * PAGE), 0);
+  leave_segments (0, 1);
+  ck_assert_uint_eq (tier_count_segments (memory->tiers.order[0]).free, 1);
+  pthread_mutex_lock (&memory->writeback.working);
+  writeback_make_room (memory);
+  pthread_mutex_unlock (&memory->writeback.working);
+  ck_assert_uint_gt (tier_count_segments (memory->tiers.order[0]).free, 1);
+  for (i = 0; i < nr; i++)
+    if (i % 64 >= 16) {
+      make_tiny (i);
+      ck_assert_int_eq (zram_read (store, got, PAGE, (uint64_t) i * PAGE), 0);
+      ck_assert_mem_eq (got, page, PAGE);
+    }
+  teardown ();
+}
+END_TEST
+
 /* No more than a day's in any 24 hours: what is spent comes again when it is
  * a day old, to the hour, and no more than a day's is kept.  (Time goes by for
  * whoever sets the beginning back.)
@@ -1317,5 +1361,6 @@ UNIT_MAIN ("move", test_down_and_up, test_clean_copies,
            test_companions,
            test_read_while_cleaned, test_down_to_a_full_tier, test_down_once,
            test_overwritten_on_the_way, test_clean_tiny,
+           test_clean_tiny_groups,
            test_no_cleaning_for_nothing, test_others_free_memory,
            test_writeback_limit, test_juggle)

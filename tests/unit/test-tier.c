@@ -681,35 +681,89 @@ START_TEST (test_all_is_read)
 }
 END_TEST
 
+/* A store of which so many pages have come back to RAM. */
+#define NR_HOT 100
+static unsigned hot[NR_HOT];
+
+static void
+setup_hot (void)
+{
+  unsigned i, nr = 0;
+
+  setup (32 * MIB);
+  write_all (0);
+  ck_assert_int_eq (zram_trim (store, 500 * PAGE, (NR - 500) * PAGE), 0);
+  ck_assert (zram_memory_settle (memory));
+  for (i = 0; nr < NR_HOT; i++)
+    if (is_on_tier (i)) {
+      check_page (i, 0);
+      check_page (i, 0);
+      ck_assert (!is_on_tier (i));
+      hot[nr++] = i;
+    }
+  ck_assert_uint_eq (memory->tiers.order[0]->copies, NR_HOT);
+}
+
 /* What has come back does not leave for a copy that is lost. */
 START_TEST (test_copies_are_lost)
 {
-  unsigned hot[100], i, nr = 0;
+  unsigned i;
 
-  for (policy = 0; policy < ZRAM_NR_POLICIES; policy++, nr = 0) {
-    setup (32 * MIB);
-    write_all (0);
-    ck_assert_int_eq (zram_trim (store, 500 * PAGE, (NR - 500) * PAGE), 0);
-    ck_assert (zram_memory_settle (memory));
-    for (i = 0; nr < 100; i++)
-      if (is_on_tier (i)) {
-        check_page (i, 0);
-        check_page (i, 0);
-        ck_assert (!is_on_tier (i));
-        hot[nr++] = i;
-      }
-    ck_assert_uint_eq (memory->tiers.order[0]->copies, 100);
+  for (policy = 0; policy < ZRAM_NR_POLICIES; policy++) {
+    setup_hot ();
     memset (storage.bytes, 0, storage.size);
     i = one_on_tier ();
     ck_assert_errno (zram_read (store, back, PAGE, i * PAGE) == -1, EIO);
     for (i = NR; i < 2 * NR; i++)
       ck_assert_int_eq (write_page (i, 0), 0);
-    for (i = 0; i < 100; i++)
+    for (i = 0; i < NR_HOT; i++)
       check_page (hot[i], 0);
     for (i = NR; i < 2 * NR; i++)
       check_page (i, 0);
     /* The validator would read what is lost. */
     ck_assert_int_eq (zram_zero (store, NR * PAGE, 0), 0);
+    teardown ();
+  }
+}
+END_TEST
+
+/* Nor where that happens between a look and a write, and what is written then
+ * is sound and would be looked at next.
+ */
+static bool was_in_ram[NR_HOT];
+
+static void
+lose_all (void)
+{
+  struct tier *tier = memory->tiers.order[0];
+  unsigned i;
+
+  memset (storage.bytes, 0, storage.size);
+  for (i = 1; tier->segments[i].state != SEGMENT_OPEN; i++)
+    ;
+  tier->looked = i - 1;
+  for (i = 0; i < NR_HOT; i++)
+    was_in_ram[i] = !is_on_tier (hot[i]);
+}
+
+START_TEST (test_copies_are_lost_between)
+{
+  unsigned i, nr;
+
+  for (policy = 0; policy < ZRAM_NR_POLICIES; policy++) {
+    setup_hot ();
+    storage.on_write = lose_all;
+    for (i = NR; i < 2 * NR; i++)
+      ck_assert_int_eq (write_page (i, 0), 0);
+    ck_assert_ptr_null (storage.on_write);
+    for (i = nr = 0; i < NR_HOT; i++)
+      if (was_in_ram[i]) {
+        check_page (hot[i], 0);
+        nr++;
+      }
+    ck_assert_uint_ge (nr, NR_HOT / 2);
+    ck_assert_int_eq (zram_zero (store, NR * PAGE, 0), 0);
+    ck_assert_int_eq (zram_zero (store, NR * PAGE, NR * PAGE), 0);
     teardown ();
   }
 }
@@ -804,6 +858,30 @@ START_TEST (test_time_of_two_stores)
   ck_assert_uint_eq (slot_age (slot_peek (slots_find (&store->slots, 0))), 2);
   ck_assert_uint_eq (slot_age (slot_peek (slots_find (&other->slots, 0))), 2);
   zram_close (other);
+  teardown ();
+}
+END_TEST
+
+/* For smq, one walk in three makes pages older that were not used just before
+ * it.
+ */
+START_TEST (test_time_of_smq)
+{
+  static const unsigned ages[] = { 1, 1, 1, 2, 2, 2, 3 };
+  unsigned i;
+
+  policy = ZRAM_POLICY_SMQ;
+  setup (32 * MIB);
+  ck_assert_int_eq (write_page (0, 0), 0);
+  pthread_mutex_lock (&memory->lock);
+  for (i = 0; i < sizeof ages / sizeof ages[0]; i++) {
+    turnover_add (memory, 1000);
+    while (memory->turnover.walks == i)
+      turnover_pass_time (memory);
+    ck_assert_uint_eq (slot_age (slot_peek (slots_find (&store->slots, 0))),
+                       ages[i]);
+  }
+  pthread_mutex_unlock (&memory->lock);
   teardown ();
 }
 END_TEST
@@ -1140,8 +1218,9 @@ UNIT_MAIN ("tier", test_more_than_memory, test_sizes, test_segments_come_back,
            test_file_of_others_at_its_end, test_file,
            test_overwritten_while_gathered, test_overwritten_since_chosen,
            test_all_is_read, test_copies_are_lost,
+           test_copies_are_lost_between,
            test_policy_keeps_the_young, test_policy_brings_back,
-           test_time_of_two_stores,
+           test_time_of_two_stores, test_time_of_smq,
            test_policy_without_room,
            test_one_hangs, test_training_is_not_waited_for,
            test_threads,
