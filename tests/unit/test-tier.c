@@ -863,11 +863,12 @@ START_TEST (test_time_of_two_stores)
 END_TEST
 
 /* For smq, one walk in three makes pages older that were not used just before
- * it.
+ * it; the others put off none.
  */
 START_TEST (test_time_of_smq)
 {
   static const unsigned ages[] = { 1, 1, 1, 2, 2, 2, 3 };
+  uint64_t next = 0;
   unsigned i;
 
   policy = ZRAM_POLICY_SMQ;
@@ -880,6 +881,8 @@ START_TEST (test_time_of_smq)
       turnover_pass_time (memory);
     ck_assert_uint_eq (slot_age (slot_peek (slots_find (&store->slots, 0))),
                        ages[i]);
+    ck_assert ((store->aging.next == next) == (i % 3 != 0));
+    next = store->aging.next;
   }
   pthread_mutex_unlock (&memory->lock);
   teardown ();
