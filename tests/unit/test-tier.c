@@ -862,6 +862,30 @@ START_TEST (test_time_of_two_stores)
 }
 END_TEST
 
+/* Where a tier is slow to answer, what is around a record is read too; but not
+ * at the cost of the limit.
+ */
+START_TEST (test_no_room_to_widen)
+{
+  struct tier *tier;
+
+  setup (32 * MIB);
+  write_all (0);
+  tier = memory->tiers.order[0];
+  tier->byte_ps = 1;
+  memory->limit.max = limit_resident (&memory->limit) + MIB;
+  tier->read_ns = CLOCK_SECOND / 100;
+  check_page (one_on_tier (), 0);
+  ck_assert (!memory->tiers.buffers.wide);
+  memory->limit.max += MIB;
+  tier->read_ns = CLOCK_SECOND / 100;
+  check_page (one_on_tier (), 0);
+  ck_assert (memory->tiers.buffers.wide);
+  check_all (0);
+  teardown ();
+}
+END_TEST
+
 /* For smq, one walk in three makes pages older that were not used just before
  * it; the others put off none.
  */
@@ -1224,6 +1248,7 @@ UNIT_MAIN ("tier", test_more_than_memory, test_sizes, test_segments_come_back,
            test_copies_are_lost_between,
            test_policy_keeps_the_young, test_policy_brings_back,
            test_time_of_two_stores, test_time_of_smq,
+           test_no_room_to_widen,
            test_policy_without_room,
            test_one_hangs, test_training_is_not_waited_for,
            test_threads,
