@@ -81,7 +81,7 @@ serve "$tmp/export"
 start_server disk 256M mem-limit=16M \
              tier="nbd+unix:///?socket=$tmp/far.sock"
 nbdcopy "$tmp/data" "${uri[disk]}"
-at_least "pages on the tier" "$(stat_of disk bd_count)" $((20 << 8))
+at_least "pages on the tier" "$(stat_of disk bd_count)" $((16 << 8))
 none_lost || fail "pages are lost while all is well"
 
 # The host is silent.  One request waits for ten seconds, and a second one
