@@ -35,7 +35,7 @@
  *   up faster than that: it rises from where others are born if it was
  *   lower, and by larger steps in RAM too if the order there says little.
  * - Steps are four times as large.  There, a period of hotspot is a second;
- *   here it is the time in which an eighth of RAM is replaced.
+ *   here it is the time in which a sixteenth of RAM is replaced.
  * - Hotspot knows what has left RAM, too: what is missed soon after rises
  *   sooner.  But nothing comes back for one use, or whoever reads all that
  *   has just left would have it back.

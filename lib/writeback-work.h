@@ -86,7 +86,7 @@ struct writeback_work {
   unsigned char old[TIER_SEGMENT_MAX];  /* one that is being cleaned */
 };
 
-/* Whether one more record may be too much: it can be a group's. */
+/* Whether there are entries for one more record, be it a group's. */
 static inline bool
 writeback_has_entries (const struct writeback_work *work)
 {

@@ -598,7 +598,7 @@ entries_size (size_t segment_size)
     * sizeof (struct entry);
 }
 
-/* Of which SEGMENT_SIZE 0 needs the least. */
+/* What is charged where segments have so many bytes at most. */
 static uint64_t
 work_size (size_t segment_size)
 {

@@ -194,6 +194,18 @@ start_server ()
   start_nbdkit "$name" zram "$@" control="${ctl[$name]}"
 }
 
+# holds_more_than_ram NAME: a server with mem-limit=16M and a tier keeps twice
+# that, which does not compress.
+holds_more_than_ram ()
+{
+  head -c 32M /dev/urandom > "$tmp/data"
+  nbdcopy "$tmp/data" "${uri[$1]}"
+  at_least "pages on the tier" "$(stat_of "$1" bd_count)" $((16 << 8))
+  nbdcopy "${uri[$1]}" "$tmp/copy"
+  cmp -n $((32 << 20)) "$tmp/data" "$tmp/copy"
+  stat_is "$1" failed_reads 0
+}
+
 # kill_server NAME: at once, as a crash would.
 kill_server ()
 {

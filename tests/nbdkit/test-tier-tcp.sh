@@ -29,11 +29,6 @@ qemu=$!
 on_exit+=("kill $qemu 2>/dev/null")
 wait_until 60 test -s "$tmp/far.pid"
 
-head -c 32M /dev/urandom > "$tmp/data"
 start_server disk 256M mem-limit=16M tier="$tier"
-nbdcopy "$tmp/data" "${uri[disk]}"
-at_least "pages on the tier" "$(stat_of disk bd_count)" $((16 << 8))
-nbdcopy "${uri[disk]}" "$tmp/copy"
-cmp -n $((32 << 20)) "$tmp/data" "$tmp/copy"
-stat_is disk failed_reads 0
+holds_more_than_ram disk
 stop_server disk

@@ -37,13 +37,8 @@ is_refused "nbd+unix:///$place"
 is_refused "nbds+unix://alice@/$place&tls-psk-file=$tmp/other-keys"
 is_refused "nbds+unix://alice@/$place&tls-psk-file=$tmp/no-keys"
 
-head -c 32M /dev/urandom > "$tmp/data"
 start_server disk 256M mem-limit=16M \
              tier="nbds+unix://alice@/$place&tls-psk-file=$tmp/keys"
-nbdcopy "$tmp/data" "${uri[disk]}"
-at_least "pages on the tier" "$(stat_of disk bd_count)" $((16 << 8))
-nbdcopy "${uri[disk]}" "$tmp/copy"
-cmp -n $((32 << 20)) "$tmp/data" "$tmp/copy"
-stat_is disk failed_reads 0
+holds_more_than_ram disk
 stop_server disk
 stop_server far
